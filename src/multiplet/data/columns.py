@@ -57,6 +57,8 @@ class Columns:
             return
         for column in self.schema:
             value = self.values[column.name]
+            if np.dtype(column.dtype).kind not in "iuf":
+                yield f"{column.name} is {column.dtype}: columns hold integers or floats (int8 for flags)"
             length = int(self.offsets[-1]) if column.level == "point" else len(self)
             if value.shape != (length,):
                 yield f"{column.name} has shape {value.shape} where ({length},) is needed"

@@ -1,0 +1,146 @@
+"""The order of events: which event is in which batch, as a function of (seed, epoch, step) alone.
+
+Workers, ranks and the step a run was resumed at have no say in it. The global batch is fixed first; ranks take
+slices of it, and each slice is cut into parts that fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from multiplet.cloud import Cloud
+from multiplet.data.events import Dataset, Split
+from multiplet.errors import RecipeError
+
+_CHUNK = 4096  # events read together in file order, so that a shuffled epoch touches few places of the disk at a time
+_WINDOW = 1 << 18  # events shuffled together: any data set below this size is shuffled as a whole
+_BUCKET = 64  # batches among which events are sorted by length
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How events are put into batches: `size` events an update over all ranks, cut into parts that fit in memory."""
+
+    size: int = 256
+    events_at_once: int | None = None  # at most this many events in one forward pass of one rank
+    points_at_once: int | None = None  # at most this many padded points in it (one event at least)
+    by_length: bool = True  # events of similar length share a batch, which saves padding
+
+    def __post_init__(self) -> None:
+        for name in ("size", "events_at_once", "points_at_once"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise RecipeError(f"Batches.{name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rank does for one update: the places of its events, cut into parts."""
+
+    step: int
+    epoch: int
+    events: int  # in the global batch
+    parts: tuple[np.ndarray, ...]
+
+
+class Plan:
+    """All batches of a training: `lengths` (events,) are the points of each event."""
+
+    def __init__(self, lengths: np.ndarray, batches: Batches, seed: int) -> None:
+        if not len(lengths):
+            raise RecipeError("there is no event to train on: the training split is empty")
+        self.lengths, self.batches, self.seed = lengths, batches, seed
+        self.steps_per_epoch = -(-len(lengths) // batches.size)
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """The global batches of one epoch: every event exactly once."""
+        if self._epoch[0] != epoch:
+            generator = np.random.default_rng([self.seed, epoch])
+            self._epoch = (epoch, self._cut(self._shuffled(generator), generator))
+        return self._epoch[1]
+
+    def _shuffled(self, generator: np.random.Generator) -> np.ndarray:
+        events = len(self.lengths)
+        chunks = generator.permutation(-(-events // _CHUNK))
+        order = np.concatenate([np.arange(c * _CHUNK, min((c + 1) * _CHUNK, events)) for c in chunks])
+        for start in range(0, events, _WINDOW):
+            generator.shuffle(order[start : start + _WINDOW])
+        return order
+
+    def _cut(self, order: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+        size = self.batches.size
+        if self.batches.by_length:
+            whole = len(order) - len(order) % size  # the short last batch stays a random one
+            for start in range(0, whole, _BUCKET * size):
+                bucket = order[start : min(start + _BUCKET * size, whole)]
+                bucket[:] = bucket[np.argsort(self.lengths[bucket], kind="stable")]
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        return [batches[place] for place in generator.permutation(len(batches))]
+
+    def work(self, first: int, last: int, rank: int = 0, ranks: int = 1) -> Iterator[Work]:
+        """The work of one rank for the updates first … last - 1."""
+        for step in range(first, last):
+            epoch, place = divmod(step, self.steps_per_epoch)
+            batch = self.epoch(epoch)[place]
+            yield Work(step, epoch, len(batch), tuple(cut_parts(batch[rank::ranks], self.lengths, self.batches)))
+
+
+def cut_parts(events: np.ndarray, lengths: np.ndarray, batches: Batches) -> Iterator[np.ndarray]:
+    """Cut one rank's events into parts within the limits of `batches`; at least one part, which may be empty."""
+    most_events = batches.events_at_once or max(len(events), 1)
+    most_points = batches.points_at_once
+    if most_points is not None:
+        events = events[np.argsort(lengths[events], kind="stable")]
+    start = 0
+    for place in range(1, len(events)):
+        too_wide = most_points is not None and (place - start + 1) * lengths[events[place]] > most_points
+        if place - start >= most_events or too_wide:
+            yield events[start:place]
+            start = place
+    yield events[start:]
+
+
+def sequential(dataset: Dataset, split: Split, batches: Batches) -> Iterator[Work]:
+    """Every event of a split once, in file order: for evaluation. A part is at most `batches.size` events."""
+    lengths = dataset.lengths(split)
+    for step, start in enumerate(range(0, len(lengths), batches.size)):
+        places = np.arange(start, min(start + batches.size, len(lengths)))
+        yield Work(step, 0, len(places), tuple(cut_parts(places, lengths, batches)))
+
+
+class _Reader(TorchDataset):
+    """Reads what it is told to: all a worker process ever does."""
+
+    def __init__(self, dataset: Dataset, split: Split) -> None:
+        self.dataset, self.split = dataset, split
+
+    def __getitem__(self, work: Work) -> tuple[Work, list[Cloud]]:
+        return work, [self.dataset.read(self.split, part) for part in work.parts]
+
+
+def load(
+    dataset: Dataset, split: Split, work: Iterator[Work], workers: int = 0, pinned: bool = False
+) -> Iterator[tuple[Work, list[Cloud]]]:
+    """Read the events of each piece of work, in order, ahead of time in `workers` processes (0: as asked for)."""
+    method: Any = "forkserver" if workers else None
+    return iter(
+        DataLoader(
+            _Reader(dataset, split),
+            batch_size=None,
+            sampler=work,  # type: ignore[arg-type]  # any iterable serves; each item is a whole batch's places
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pinned,
+            multiprocessing_context=method,
+        )
+    )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
