@@ -106,9 +106,9 @@ def cut_parts(events: np.ndarray, lengths: np.ndarray, batches: Batches) -> Iter
     yield events[start:]
 
 
-def sequential(dataset: Dataset, split: Split, batches: Batches) -> Iterator[Work]:
-    """Every event of a split once, in file order: for evaluation. A part is at most `batches.size` events."""
-    lengths = dataset.lengths(split)
+def sequential(dataset: Dataset, split: Split, batches: Batches, limit: int | None = None) -> Iterator[Work]:
+    """The first `limit` events of a split (all where None) once, in file order: for evaluation."""
+    lengths = dataset.lengths(split)[:limit]
     for step, start in enumerate(range(0, len(lengths), batches.size)):
         places = np.arange(start, min(start + batches.size, len(lengths)))
         yield Work(step, 0, len(places), tuple(cut_parts(places, lengths, batches)))

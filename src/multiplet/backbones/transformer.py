@@ -1,0 +1,98 @@
+"""The LLaMA-type transformer: pre-norm, grouped-query attention, SwiGLU, RMSNorm, no biases in its blocks.
+
+Parameters with the default shape (query width = width, hidden 4·width, group 2): 15 d² + 2 d a block, d for the final
+norm, so 987,008 / 7,874,304 / 47,209,984 for an encoder of 21 features at (128, 4), (256, 8), (512, 12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from multiplet.errors import RecipeError
+from multiplet.layers import Attention, Residual, RMSNorm, Rotation, SwiGLU
+from multiplet.parametrisation import Parametrisation, Width
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Position is the rank in the order of the whole event, turned into angles (RoPE)."""
+
+    theta: float = 10_000.0
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """`width` = heads · head_dim; every key/value head serves `group` query heads. position None: a set."""
+
+    width: int = 128
+    depth: int = 4
+    head_dim: int = 32
+    group: int = 2
+    expansion: float = 4.0
+    position: Rotary | None = Rotary()
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.depth < 1 or self.group < 1 or self.head_dim < 2 or self.head_dim % 2:
+            raise RecipeError("Transformer needs width, depth and group of at least 1 and an even head_dim")
+        if self.width % (self.head_dim * self.group):
+            raise RecipeError(
+                f"Transformer.width is {self.width}; it must be a multiple of head_dim x group = {self.head_dim * self.group}"
+            )
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads."""
+        return self.width // (self.head_dim * self.group)
+
+    def build(self, width: Width, param: Parametrisation) -> TransformerNet:
+        """The network; `width` is this width as the parametrisation counts it."""
+        return TransformerNet(self, width, param)
+
+
+class Block(nn.Module):
+    """h += attention(norm h); h += SwiGLU(norm h). With a memory, attention goes to it instead of to h."""
+
+    def __init__(self, spec: Transformer, width: Width, memory: Width, param: Parametrisation, layer: int) -> None:
+        super().__init__()
+        depth = spec.depth
+        self.attention = Attention(width, memory, spec.kv_heads, spec.group, spec.head_dim, param, depth)
+        self.mix = Residual(width, param, 2 * layer, depth)
+        self.feed = SwiGLU(width, spec.expansion, param, depth)
+        self.transform = Residual(width, param, 2 * layer + 1, depth)
+
+    def forward(
+        self,
+        h: Float[Tensor, "B S D"],
+        mask: Bool[Tensor, "B T"],
+        turn: Rotation | None,
+        memory: Float[Tensor, "B T M"] | None = None,
+        turn_memory: Rotation | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        def attend(x: Tensor) -> Tensor:
+            return self.attention(x, x if memory is None else memory, mask, turn, turn if memory is None else turn_memory)
+
+        return self.transform(self.mix(h, attend), self.feed)
+
+
+class TransformerNet(nn.Module):
+    """(B, S, D) → (B, S, D); with Rotary it depends on rank, without it permuting slots permutes the outputs."""
+
+    def __init__(self, spec: Transformer, width: Width, param: Parametrisation) -> None:
+        super().__init__()
+        self.spec = spec
+        self.blocks = nn.ModuleList(Block(spec, width, width, param, layer) for layer in range(spec.depth))
+        self.norm = RMSNorm(width)
+
+    def forward(
+        self, h: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"], rank: Int[Tensor, "B S"], geometry: Tensor | None = None
+    ) -> tuple[Float[Tensor, "B S D"], list[Tensor]]:
+        """The normed output and the output of every block; `geometry` is for pair terms, which this net has none of."""
+        turn = Rotation(rank, self.spec.head_dim, self.spec.position.theta) if self.spec.position else None
+        outputs = []
+        for block in self.blocks:
+            h = block(h, mask, turn)
+            outputs.append(h)
+        return self.norm(h), outputs

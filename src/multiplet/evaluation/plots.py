@@ -1,0 +1,243 @@
+"""Plots: plain functions of arrays → matplotlib Figure, 700 px wide, to save or to put in a report.
+
+Figures are made through the object-oriented interface, never pyplot: nothing of the caller's matplotlib changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.ticker import FuncFormatter
+
+from multiplet.errors import DataError
+from multiplet.evaluation.style import COLOURS, INK, QUIET, look, plain, styled
+from multiplet.metrics import rejections
+
+Series = tuple[np.ndarray, np.ndarray]
+# Marker and colour of each kind of particle in a jet display.
+KINDS = {
+    "charged hadron": ("o", "#3f90da"),
+    "neutral hadron": ("s", "#717581"),
+    "photon": ("D", "#ffa90e"),
+    "electron": ("^", "#832db6"),
+    "muon": ("X", "#bd1f01"),
+    "particle": ("o", "#3f90da"),
+}
+
+
+@styled
+def rejection_curves(
+    scores: Mapping[str, Series], signal: str, background: str, replicas: int = 100, seed: int = 0
+) -> Figure:
+    """Background rejection 1/ε_B against signal efficiency ε_S, a curve a run, and their ratio to the first run's.
+
+    `scores` maps a run to its scores of signal and of background events. Bands hold the central 68 % of bootstrap
+    replicates, which resample signal and background apart; curves end where no background passes.
+    """
+    figure = Figure(figsize=(7, 6.2), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    efficiency = np.linspace(0.02, 0.99, 98)
+    axes.plot(efficiency, 1 / efficiency, color=QUIET, ls=":", lw=1.2, label="guessing")
+    first = np.full(len(efficiency), np.nan)
+    for number, (run, each) in enumerate(scores.items()):
+        curve, low, high = _rejection_band(*each, efficiency, replicas, seed)
+        first = curve if number == 0 else first
+        for panel, unit in ((axes, np.ones_like(first)), (below, first)):
+            panel.plot(efficiency, curve / unit, label=plain(run), **look(number))
+            panel.fill_between(efficiency, low / unit, high / unit, color=look(number)["color"], alpha=0.2, lw=0)
+    axes.set(yscale="log", ylabel=r"background rejection $1/\varepsilon_B$", xlim=(0, 1))
+    axes.set_title(f"{plain(signal)} (signal) against {plain(background)} (background)")
+    axes.legend(title="68 % bootstrap bands" if replicas else None)
+    below.set(xlabel=r"signal efficiency $\varepsilon_S$", ylabel="ratio to first", ylim=_ratio_limits(below))
+    return figure
+
+
+@styled
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Shares of each true class (row) by predicted class (column) of counts (C, C), in per cent."""
+    counts = np.asarray(counts)
+    if counts.shape != (len(classes), len(classes)):
+        raise DataError(
+            f"a confusion matrix of {len(classes)} classes has as many rows and columns, not {counts.shape}"
+        )
+    total = counts.sum(1, keepdims=True)
+    share = 100 * counts / np.where(total > 0, total, np.nan)
+    figure = Figure(figsize=(7, 6.3), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    size = 12 if len(classes) <= 6 else 9
+    for (row, column), value in np.ndenumerate(share if len(classes) <= 16 else np.empty((0, 0))):
+        colour = "white" if value > 55 else INK
+        axes.text(column, row, _percent(value), ha="center", va="center", fontsize=size, color=colour)
+    names = [plain(name) for name in classes]
+    shown = range(0, len(classes), 1 + len(classes) // 40)
+    axes.set_xticks(shown, [names[n] for n in shown], rotation=0 if sum(map(len, names)) < 50 else 60)
+    axes.set_yticks(shown, [names[n] for n in shown])
+    axes.tick_params(which="both", length=0)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, ax=axes, label="share of the true class [%]", fraction=0.046, pad=0.03)
+    return figure
+
+
+@styled
+def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40) -> Figure:
+    """Distributions of one score in [0, 1], named `of`: a line a true class, each of area 1, with √N errors."""
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    edges = np.linspace(0, 1, bins + 1)
+    for number, (name, values) in enumerate(scores.items()):
+        counts, _ = np.histogram(values, edges)
+        scale, filled = bins / max(counts.sum(), 1), counts > 0
+        axes.stairs(counts * scale, edges, label=f"{plain(name)} ({len(values):,})", lw=1.6, **look(number))
+        at, errors = (edges[:-1] + 0.5 / bins)[filled], np.sqrt(counts[filled]) * scale
+        axes.errorbar(at, counts[filled] * scale, errors, fmt="none", ecolor=look(number)["color"], elinewidth=1)
+    axes.set(xlabel=f"score of {plain(of)}", ylabel="events, normalised to area 1", yscale="log", xlim=(0, 1))
+    axes.set_ylim(top=axes.get_ylim()[1] * 6)
+    axes.legend(title="true class (events)", ncols=3, loc="upper center", fontsize=9.5)
+    return figure
+
+
+@styled
+def loss_curves(
+    train: Mapping[str, Series], validation: Mapping[str, Series], references: Mapping[str, float], label: str = "loss"
+) -> Figure:
+    """A loss against training steps, a colour a run: batches faint, their running mean, validation as points.
+
+    Each series is (steps, losses). References are what trivial predictions would reach, drawn dashed and named.
+    """
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    colours = {run: COLOURS[number % 10] for number, run in enumerate(dict.fromkeys([*train, *validation]))}
+    for run, (step, loss) in train.items():
+        axes.plot(step, loss, color=colours[run], alpha=0.25, lw=0.8)
+        axes.plot(step, _running_mean(loss), color=colours[run], label=f"{plain(run)}, training")
+    for run, (step, loss) in validation.items():
+        look_of_points = {"color": colours[run], "mec": "white", "mew": 0.6, "ms": 7, "lw": 1.1}
+        axes.plot(step, loss, "o--", **look_of_points, label=f"{plain(run)}, validation")
+    _draw_references(axes, references)
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()] or [np.ones(1)])
+    if values.min() > 0 and values.max() > 20 * values.min():
+        axes.set_yscale("log")
+    axes.set(xlabel="training step", ylabel=plain(label))
+    axes.margins(x=0.02)
+    if colours:
+        axes.legend()
+    return figure
+
+
+@styled
+def label_efficiency(results: Mapping[str, Series], metric: str) -> Figure:
+    """A metric against the number of labels; `results` maps a way of adapting to labels (L,) and values (L, seeds).
+
+    Markers are means with their standard error over seeds, dots the seeds themselves.
+    """
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    for number, (way, (labels, values)) in enumerate(results.items()):
+        aside = labels * 1.05 ** (number - (len(results) - 1) / 2)  # so that the bars do not cover each other
+        seeds = values.shape[1]
+        error = values.std(1, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.zeros(len(labels))
+        line = {**look(number), "marker": "osD^vP"[number % 6], "ms": 7, "capsize": 3, "zorder": 3}
+        axes.errorbar(aside, values.mean(1), error, label=f"{plain(way)} ({seeds} seeds)", **line)
+        axes.plot(np.repeat(aside, seeds), values.ravel(), ".", color=line["color"], alpha=0.45, ms=5)
+    axes.set(xscale="log", xlabel="labelled events", ylabel=plain(metric))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.legend(title="mean ± standard error")
+    return figure
+
+
+@styled
+def jet_display(
+    deta: np.ndarray,
+    dphi: np.ndarray,
+    pt: np.ndarray,
+    kinds: Sequence[str] | None = None,
+    charge: np.ndarray | None = None,
+    title: str = "",
+    radius: float = 0.8,
+) -> Figure:
+    """One jet's constituents (N,) about its axis, dphi in rad; the area of a marker grows with pT [GeV].
+
+    `kinds` are names in KINDS; negative charges are hollow. `describe` makes a title of truth and probabilities.
+    """
+    names = ["particle"] * len(pt) if kinds is None else [str(kind) for kind in kinds]
+    signs = np.zeros(len(pt), int) if charge is None else np.sign(charge).astype(int)
+    if unknown := sorted(set(names) - set(KINDS)):
+        raise DataError(f"kinds of particle {unknown} are not known here; there are {list(KINDS)}")
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    axes = figure.subplots()
+    axes.add_patch(Circle((0, 0), radius, fill=False, ec=QUIET, ls="--", lw=1))
+    axes.plot(0, 0, "+", color=QUIET, ms=10)
+    for n in np.argsort(-pt):  # hard first, so that soft ones lie on top
+        marker, colour = KINDS[names[n]]
+        face = "none" if signs[n] < 0 else colour
+        area = 6 + 1100 * pt[n] / pt.max()
+        axes.scatter(deta[n], dphi[n], area, marker=marker, facecolor=face, edgecolor=colour, alpha=0.75, lw=1.3)
+    reach = 1.08 * radius
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
+    axes.set(xlabel=r"$\Delta\eta$ to the jet axis", ylabel=r"$\Delta\phi$ to the jet axis [rad]")
+    axes.text(0.02, 0.98, f"$p_T$ = {pt.sum():,.0f} GeV\n{len(pt)} constituents", transform=axes.transAxes, va="top")
+    _draw_kinds(axes, sorted(set(zip(names, signs.tolist(), strict=True))))
+    return figure
+
+
+def describe(truth: str, probabilities: Mapping[str, float]) -> str:
+    """A title for one event: its true class, and the probability given to that and to the most probable class."""
+    predicted = max(probabilities, key=lambda name: probabilities[name])
+    right = f"true {plain(truth)} (p = {probabilities[truth]:.2f})"
+    return right + (
+        ", as predicted"
+        if predicted == truth
+        else f", predicted {plain(predicted)} (p = {probabilities[predicted]:.2f})"
+    )
+
+
+def _rejection_band(
+    signal: np.ndarray, background: np.ndarray, efficiency: np.ndarray, replicas: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The curve and its interval, NaN where no background passes."""
+    rng = np.random.default_rng(seed)
+    curve, is_bound = rejections(signal, background, efficiency)
+    drawn = ([rng.choice(each, len(each)) for each in (signal, background)] for _ in range(replicas))
+    replicates = [rejections(*each, efficiency)[0] for each in drawn] or [curve]
+    low, high = np.quantile(replicates, [0.16, 0.84], axis=0)
+    low, curve, high = np.where(is_bound, np.nan, [low, curve, high])
+    return curve, low, high
+
+
+def _ratio_limits(axes: Axes) -> tuple[float, float]:
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()] or [np.ones(1)])
+    low, high = np.nanquantile(values, [0.02, 0.98]) if np.isfinite(values).any() else (1.0, 1.0)
+    return max(0.0, min(0.8, low - 0.1)), max(1.2, high + 0.1)
+
+
+def _percent(value: float) -> str:
+    return "" if np.isnan(value) else "<1" if 0 < value < 0.5 else f"{value:.0f}"
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    window = np.ones(min(len(values), 2 * (len(values) // 40) + 1))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+
+
+def _draw_references(axes: Axes, references: Mapping[str, float]) -> None:
+    for name, value in references.items():
+        axes.axhline(value, color=QUIET, ls="--", lw=1.2)
+        aside = {"textcoords": "offset points", "ha": "right", "color": QUIET, "fontsize": 10}
+        axes.annotate(plain(name), (0.985, value), (0, 3), axes.get_yaxis_transform(), **aside)
+
+
+def _draw_kinds(axes: Axes, kinds: Sequence[tuple[str, int]]) -> None:
+    handles = []
+    for kind, sign in kinds:
+        marker, colour = KINDS[kind]
+        label = kind + {1: " +", -1: " −"}.get(sign, "")
+        handles.append(
+            Line2D([], [], ls="", marker=marker, mec=colour, mfc="none" if sign < 0 else colour, label=label)
+        )
+    axes.legend(handles=handles, loc="lower right", fontsize=9.5, title="area ∝ $p_T$", title_fontsize=9.5)

@@ -1,0 +1,76 @@
+"""Pooling and small output networks shared by objectives and tasks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from multiplet.layers import LayerNorm, Linear
+from multiplet.parametrisation import Parametrisation, Width
+
+
+def mean_pool(points: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+    """The mean over real slots; zero for an empty event."""
+    weight = mask.to(points.dtype)[..., None]
+    return (points * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def masked_mean(values: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B"]:
+    """The mean over real slots of one number a slot; zero for an empty event."""
+    return mean_pool(values[..., None], mask)[:, 0]
+
+
+def sinusoid(t: Int[Tensor, "..."], size: int = 256) -> Float[Tensor, "... size"]:
+    """[cos, sin] of t · 10000^(-i/half), i = 0 … half - 1, in FP32."""
+    half = size // 2
+    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angle = t[..., None].float() * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class NoiseHead(nn.Module):
+    """Predicts noise in a token from the noisy token, its time and a condition z (the head of MAR, arXiv 2406.11838).
+
+    Residual blocks with scale, shift and gate from time and condition; zero at the start, so the first prediction is
+    0 and the first loss is E[ε²] = 1. Parameters: (5D+3)W² + (256 + zd + c + c_out + 6 + 7D)W + c_out.
+    """
+
+    def __init__(self, channels: int, condition: int, width: Width | int, depth: int, param: Parametrisation) -> None:
+        super().__init__()
+        self.time_in = Linear(256, width, param, bias=True, std=0.02)
+        self.time_out = Linear(width, width, param, bias=True, std=0.02)
+        self.condition = Linear(condition, width, param, bias=True)
+        self.token = Linear(channels, width, param, bias=True)
+        self.blocks = nn.ModuleList(_NoiseBlock(width, param) for _ in range(depth))
+        self.norm = LayerNorm(width, affine=False)
+        self.modulation = Linear(width, width * 2, param, bias=True, zero=True)
+        self.out = Linear(width, channels, param, bias=True, zero=True)
+
+    def forward(
+        self, noisy: Float[Tensor, "... c"], t: Int[Tensor, "..."], z: Float[Tensor, "... zd"]
+    ) -> Float[Tensor, "... c"]:
+        y = F.silu(self.time_out(F.silu(self.time_in(sinusoid(t)))) + self.condition(z))
+        h = self.token(noisy)
+        for block in self.blocks:
+            h = block(h, y)
+        shift, scale = self.modulation(y).chunk(2, dim=-1)
+        return self.out(self.norm(h) * (1 + scale) + shift)
+
+
+class _NoiseBlock(nn.Module):
+    """h += gate · MLP(norm(h) (1 + scale) + shift)."""
+
+    def __init__(self, width: Width | int, param: Parametrisation) -> None:
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.modulation = Linear(width, width * 3, param, bias=True, zero=True)
+        self.first = Linear(width, width, param, bias=True)
+        self.second = Linear(width, width, param, bias=True)
+
+    def forward(self, h: Float[Tensor, "... W"], y: Float[Tensor, "... W"]) -> Float[Tensor, "... W"]:
+        shift, scale, gate = self.modulation(y).chunk(3, dim=-1)
+        return h + gate * self.second(F.silu(self.first(self.norm(h) * (1 + scale) + shift)))

@@ -1,0 +1,89 @@
+"""Masked: hide part of each event, encode what is left, and predict hidden tokens from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from multiplet.draws import Draws
+from multiplet.encoder import Encoder
+from multiplet.errors import RecipeError
+from multiplet.heads import masked_mean
+from multiplet.objectives.decoder import CrossDecoder
+from multiplet.objectives.diffusion import Diffusion, DiffusionNet
+from multiplet.objectives.masking import Masks, counts, draw_masks
+from multiplet.objectives.targets import Code, CodeNet, MeanSquared, MeanSquaredNet
+from multiplet.representation.tokens import Shape, Tokens
+
+Target = Diffusion | MeanSquared | Code
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Hide the share `hide` of an event's tokens and predict the share `predict` (None: one token); drop the rest.
+
+    Both are shares of all its tokens; hidden and dropped tokens never enter the encoder.
+    """
+
+    hide: float = 0.5
+    predict: float | None = 0.25
+    decoder: CrossDecoder = field(default_factory=CrossDecoder)
+    target: Target = field(default_factory=Diffusion)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hide < 1 or (self.predict is not None and not 0 < self.predict <= 1):
+            raise RecipeError(f"Masked.hide must lie in (0, 1) and predict in (0, 1]; they are {self.hide}, {self.predict}")
+
+    def build(self, encoder: Encoder, shape: Shape) -> MaskedNet:
+        """The objective for this encoder."""
+        return MaskedNet(self, encoder, shape)
+
+
+class MaskedNet(nn.Module):
+    """Masked, running: losses (B,), each the mean over an event's predicted tokens."""
+
+    def __init__(self, spec: Masked, encoder: Encoder, shape: Shape) -> None:
+        super().__init__()
+        self.spec = spec
+        self.decoder = spec.decoder.build(encoder.width, encoder.param)
+        self.target: DiffusionNet | MeanSquaredNet | CodeNet = spec.target.build(self.decoder.width, shape, encoder.param)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The losses it gives."""
+        return self.target.names
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Trivial values to read the losses against."""
+        return self.target.references
+
+    @property
+    def bystanders(self) -> list[nn.Module]:
+        """Modules trained beside the model, for comparison only; they must not influence it."""
+        reference = getattr(self.target, "reference", None)
+        return [reference] if reference is not None else []
+
+    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+        """1 for events that have something to predict (two tokens or more), else 0."""
+        _, predicted = counts(tokens.mask.sum(1), self.spec.hide, self.spec.predict)
+        return {name: (predicted > 0).float() for name in self.target.names}
+
+    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+        z, hidden = self.conditions(encoder, tokens, draws)
+        losses = self.target(z, hidden, draws)
+        return {name: masked_mean(value, hidden.mask) for name, value in losses.items()}
+
+    def conditions(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> tuple[Float[Tensor, "B P D"], Tokens]:
+        """A condition z for each token to be predicted, from the visible ones, and those tokens."""
+        masks = self.draw(tokens, draws)
+        seen = encoder(tokens.select(masks.visible, masks.visible_mask))
+        hidden = tokens.select(masks.predicted, masks.predicted_mask)
+        rank = tokens.rank.gather(1, masks.visible)
+        return self.decoder(seen.points, seen.mask, rank, hidden.rank), hidden
+
+    def draw(self, tokens: Tokens, draws: Draws) -> Masks:
+        """Which tokens are visible and which are predicted in this step."""
+        return draw_masks(tokens, self.spec.hide, self.spec.predict, draws)

@@ -1,0 +1,125 @@
+"""How a long job is shown: a live line in a terminal, one plain line an interval elsewhere; and the log of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Show(Protocol):
+    """What a long job tells."""
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """How far it is, and a short text beside."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        ...
+
+    def close(self) -> None:
+        """The job is over."""
+        ...
+
+
+class Silent:
+    """Tells nothing."""
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Live:
+    """A bar in a terminal."""
+
+    def __init__(self, title: str, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task(title, text="", total=None)
+        self._progress.start()
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, total=total, text=text)
+
+    def say(self, text: str) -> None:
+        """Print above the bar."""
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+class Lines:
+    """One plain line at most every `interval` seconds, for logs and batch systems."""
+
+    def __init__(self, title: str, console: Console, interval: float = 10.0) -> None:
+        self._title, self._console, self._interval = title, console, interval
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """A line with the time gone and to come, if the interval is over or the job is."""
+        now = time.monotonic()
+        if now - self._last < self._interval and done < total:
+            return
+        self._last = now
+        gone = now - self._start
+        left = gone / max(done, 1) * (total - done)
+        self.say(f"{self._title} {done}/{total} {_clock(gone)} gone, {_clock(left)} left {text}".rstrip())
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def show(title: str, wanted: bool = True) -> Show:
+    """The way that fits where standard error goes."""
+    if not wanted:
+        return Silent()
+    console = Console(file=sys.stderr)
+    return Live(title, console) if console.is_terminal else Lines(title, console)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+class Log:
+    """log.jsonl: one JSON object a line. All but the field "time" is the same whenever the run is the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, kind: str, fields: Mapping[str, Any], seconds: Mapping[str, float] | None = None) -> None:
+        """Append one line; `seconds` are timings."""
+        line = {"kind": kind, **fields, **({"time": dict(seconds)} if seconds else {})}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Forget what came after the first `size` bytes."""
+        with self.path.open("ab") as file:
+            file.truncate(size)

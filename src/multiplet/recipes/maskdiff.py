@@ -1,0 +1,56 @@
+"""Masked pretraining with a diffusion loss, without a tokenizer (M. Morinaga, indico 1386125, contribution 6139689)."""
+
+from __future__ import annotations
+
+from multiplet.backbones.transformer import Transformer
+from multiplet.data.batches import Batches
+from multiplet.data.events import Events
+from multiplet.encoder import Encode
+from multiplet.objectives.decoder import CrossDecoder
+from multiplet.objectives.diffusion import Diffusion
+from multiplet.objectives.masked import Masked
+from multiplet.optim import AdamW, ScheduleFree
+from multiplet.parametrisation import MuP
+from multiplet.recipe import Recipe, Train, carry
+from multiplet.representation.jets import CONSTITUENTS, JetConstituents
+from multiplet.representation.orders import Descending
+from multiplet.representation.represent import Represent
+from multiplet.tasks.classify import Classify
+from multiplet.transfer import FineTune, Frozen, Scratch
+
+_DEPTH = {128: 4, 256: 8, 512: 12}  # the talk's 1M, 8M and 47M encoders
+
+
+def maskdiff(data: str = "data/jets", width: int = 128, depth: int = 0, steps: int = 5000, batch: int = 256) -> Recipe:
+    """Pretrain on jets without labels: hide half of the constituents, predict half of the hidden ones by diffusion.
+
+    What differs from the talk: µP instead of u-µP (so the rate is not 1.0), batch 256 instead of 2048 and warm-up
+    200 instead of 1000 for small encoders, heavy tails through a symmetric logarithm, positions are the original rank.
+    """
+    depth = depth or _DEPTH.get(width, 4)
+    return Recipe(
+        data=Events(data),
+        represent=Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), most=128),
+        encoder=Encode(Transformer(width, depth), MuP(base_width=128, base_depth=4)),
+        objective=Masked(hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()),
+        optim=ScheduleFree(rate=3e-3, warmup=200),
+        train=Train(steps=steps, batches=Batches(batch), validate_every=500, save_every=500),
+    )
+
+
+def jet_classes(
+    run: str = "", data: str = "data/jets", labels: int = 0, skip: int = 0, frozen: bool = False, steps: int = 1000,
+    width: int = 128, depth: int = 0,
+) -> Recipe:  # fmt: skip
+    """Tell the ten jet classes apart: from a pretrained run (fine-tuned, or frozen), or from scratch without one.
+
+    `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
+    """
+    optim = AdamW(rate=1e-3, warmup=100)
+    train = Train(steps=steps, batches=Batches(256), validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
+    events = Events(data, skip, labels or None)
+    if run:
+        adapt = Frozen(run) if frozen else FineTune(run)
+        return carry(run, Classify(), adapt, data=events, optim=optim, train=train)
+    base = maskdiff(data, width, depth)
+    return Recipe(events, base.represent, base.encoder, Classify(), Scratch(), optim, train)

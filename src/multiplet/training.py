@@ -1,0 +1,309 @@
+"""Training: one loop for every recipe, in plain PyTorch; killed anywhere and resumed, it gives the same result."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multiplet.checkpoint import newest, write_checkpoint
+from multiplet.cloud import Cloud
+from multiplet.data.batches import Plan, Work, load, sequential
+from multiplet.data.events import Dataset, EventFiles
+from multiplet.distributed import Ranks, ranks
+from multiplet.draws import Draws
+from multiplet.errors import NonFiniteError, RunError
+from multiplet.files import write_json
+from multiplet.model import Model, load_weights
+from multiplet.optim import Optimiser
+from multiplet.progress import Log, Show, show
+from multiplet.recipe import Recipe, open_run, record
+from multiplet.representation.tokens import Tokens
+from multiplet.spec import differences, to_dict
+
+_VALIDATION_SEED = 0  # the same masks and noise for every model, so that validation losses can be compared
+_FREE = ("train.workers", "train.device")  # what may differ when a run goes on
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a call of `train` ended: the last step done, and the signal that stopped it early, if one did."""
+
+    run: Path
+    step: int
+    stopped_by: str | None = None
+
+
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    name: str = "run",
+    command: str = "",
+    dataset: Dataset | None = None,
+    progress: bool = True,
+) -> Finished:
+    """Train a recipe in the folder `out`, or go on where the newest valid checkpoint there was written.
+
+    `dataset` stands in for the recipe's own data. Raises RunError where `out` holds a run of another recipe or of
+    other data, and NonFiniteError, naming the events, before a loss or gradient that is not finite reaches a parameter.
+    """
+    with ranks(recipe.train.device) as group:
+        loop = _Loop(recipe, Path(out), group, dataset or recipe.data.open(), name, command, progress and group.first)
+        return loop.run()
+
+
+class _Losses(nn.Module):
+    """Encoder and objective as the one module that ranks wrap: the sum over a part's events, already divided."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.encoder, self.objective = model.encoder, model.objective
+
+    def forward(self, tokens: Tokens, draws: Draws, totals: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        values = self.objective(self.encoder, tokens, draws)
+        weights = self.objective.weights(tokens, draws)
+        shares = {name: values[name] * weights[name] / totals[name] for name in values}
+        return torch.stack([share.sum() for share in shares.values()]).sum(), shares
+
+
+class _Loop:
+    def __init__(
+        self, recipe: Recipe, out: Path, group: Ranks, dataset: Dataset, name: str, command: str, visible: bool
+    ) -> None:
+        self.recipe, self.out, self.group, self.dataset = recipe, out, group, dataset
+        self.log, self.stop = Log(out / "log.jsonl"), 0
+        self.say: Show = show(name, visible)
+        self._open_folder(name, command)
+        self.model = recipe.build(dataset.schema)
+        found, refused = newest(out)
+        for fault in refused:
+            self.say.say(f"passed over: {fault}")
+        account = None if found else recipe.adapt.carry(self.model)
+        if found:
+            load_weights(self.model, found.weights())  # buffers; parameters follow
+        elif not bool(self.model.represent.fitted):
+            events = min(recipe.represent.fit_events, dataset.size("train"))
+            self.model.represent.fit(dataset.read("train", np.arange(events)))
+        recipe.adapt.freeze(self.model)
+        self.model.to(group.device)
+        self.optimiser = recipe.optim.build(self.model, recipe.encoder.param, recipe.train.steps)
+        self.step = found.step if found else 0
+        if found:
+            self._restore(found.resume(), found.state())
+            self.say.say(f"resumed at step {self.step} from {found.path}")
+        self.net = group.wrap(_Losses(self.model))
+        bystanders = {id(p) for module in self.model.objective.bystanders for p in module.parameters()}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.clipped = [[p for p in trained if id(p) not in bystanders], [p for p in trained if id(p) in bystanders]]
+        self.plan = Plan(dataset.lengths("train"), recipe.train.batches, recipe.seed)
+        if not found and group.first:
+            self._start(str(account) if account else "from scratch")
+
+    def _open_folder(self, name: str, command: str) -> None:
+        """Write recipe.json, or make sure that the one there says the same."""
+        data = self.dataset.fingerprint() if isinstance(self.dataset, EventFiles) else type(self.dataset).__name__
+        mine = record(self.recipe, name, command, self.dataset.schema, data)
+        path = self.out / "recipe.json"
+        if path.is_file():
+            theirs = open_run(self.out, known=[]).raw
+            lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(_FREE)]
+            lines += differences(theirs["data"], mine["data"], "data")
+            if lines:
+                raise RunError(f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder")
+        elif self.group.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(path, mine)
+        self.group.barrier()
+
+    def _start(self, account: str) -> None:
+        self.log.cut(0)
+        counts = self.model.counts()
+        self.log.write("start", {
+            "parameters": counts, "adapt": account, "groups": self.optimiser.table(),
+            "parametrisation": to_dict(self.recipe.encoder.param), "train_events": self.dataset.size("train"),
+            "steps_per_epoch": self.plan.steps_per_epoch, "references": dict(self.model.objective.references),
+        })  # fmt: skip
+        self.say.say(f"{account}; parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items() if v))
+
+    def run(self) -> Finished:
+        """Go on until the last step, a signal, or an error."""
+        settings, handlers = self.recipe.train, self._listen()
+        try:
+            work = self.plan.work(self.step, settings.steps, self.group.rank, self.group.count)
+            batches = load(self.dataset, "train", work, settings.workers, self.group.device.type == "cuda")
+            begun = mark = time.monotonic()
+            waited, events = 0.0, 0
+            while self.step < settings.steps and not self.stop:
+                asked = time.monotonic()
+                todo, clouds = next(batches)
+                waited += time.monotonic() - asked
+                fields = self._update(todo, clouds)
+                self.step, events = self.step + 1, events + todo.events
+                if self.step % settings.log_every == 0 or self.step == settings.steps:
+                    span = time.monotonic() - mark
+                    rate, share = events / span, waited / span
+                    self._write("train", {"step": self.step, "epoch": todo.epoch, **fields},
+                                {"seconds": span, "events_per_second": rate, "data_wait_share": share})  # fmt: skip
+                    self.say.update(self.step, settings.steps, f"{_text(fields['losses'])} {rate:,.0f} events/s, "
+                                                               f"{share:.1%} waiting for data")  # fmt: skip
+                    mark, waited, events = time.monotonic(), 0.0, 0
+                if self.step % settings.validate_every == 0 or self.step == settings.steps:
+                    self._validate()
+                    mark = time.monotonic()
+                if self.step % settings.save_every == 0 or self.step == settings.steps or self.stop:
+                    self._save()
+            stopped = signal.Signals(self.stop).name if self.stop and self.step < settings.steps else None
+            if stopped:
+                self.say.say(f"{stopped}: saved at step {self.step}; the same command goes on from here")
+            else:
+                self._write("end", {"step": self.step}, {"seconds": time.monotonic() - begun})
+            return Finished(self.out, self.step, stopped)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self.say.close()
+
+    def _update(self, work: Work, clouds: Sequence[Cloud]) -> dict[str, Any]:
+        """Forward, backward and one step of the optimiser for one global batch."""
+        draws = Draws(self.recipe.seed, work.step)
+        parts = [self.model.tokens(cloud.to(self.group.device)) for cloud in clouds]
+        totals, points = self._totals(parts, draws)
+        self.optimiser.zero_grad()
+        shares = []
+        for number, tokens in enumerate(parts):
+            with self.group.accumulate(self.net, last=number == len(parts) - 1):
+                with self._precision():
+                    loss, share = self.net(tokens, draws, totals)
+                (loss * self.group.count).backward()  # ranks average their gradients
+            shares.append({name: value.detach() for name, value in share.items()})
+        limit = self.recipe.train.clip or float("inf")
+        norms = [nn.utils.clip_grad_norm_(tensors, limit) for tensors in self.clipped if tensors]
+        finite = torch.stack([norm.isfinite() for norm in norms]).all()
+        if not bool(finite):
+            raise NonFiniteError(self._blame(work, clouds, shares))
+        self.optimiser.step(work.step)
+        losses = {name: torch.stack([part[name].sum() for part in shares]).sum() for name in shares[0]}
+        if (work.step + 1) % self.recipe.train.log_every and work.step + 1 != self.recipe.train.steps:
+            return {}  # nothing is read back from the device in steps that are not logged
+        summed = self.group.sum(torch.stack(list(losses.values())))
+        return {
+            "losses": dict(zip(losses, summed.tolist(), strict=True)),
+            "lr": self.optimiser.rates(),
+            "gradient_norm": float(norms[0]),
+            "events": work.events,
+            "points": int(points),
+        }
+
+    def _totals(self, parts: list[Tokens], draws: Draws) -> tuple[dict[str, Tensor], Tensor]:
+        """The denominator of every loss over the whole global batch, its points, and whether to stop: one reduction."""
+        weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
+        names = list(weights[0])
+        sums = [torch.stack([w[name].sum() for w in weights]).sum() for name in names]
+        points = torch.stack([tokens.mask.sum() for tokens in parts]).sum().float()
+        stop = torch.tensor(float(self.stop), device=self.group.device)
+        *sums, points, stop = self.group.sum(torch.stack([*sums, points, stop])).unbind()
+        if self.group.count > 1 and float(stop):
+            self.stop = self.stop or int(signal.SIGTERM)  # one rank was told: all stop after this step
+        return {name: total.clamp(min=1e-12) for name, total in zip(names, sums, strict=True)}, points
+
+    def _precision(self) -> Any:
+        """BF16 for matrix products on a GPU, FP32 on a CPU."""
+        on = self.recipe.train.bf16 and self.group.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
+
+    def _blame(self, work: Work, clouds: Sequence[Cloud], shares: list[dict[str, Tensor]]) -> str:
+        """Name the events and columns behind a value that is not finite."""
+        lines = []
+        for cloud, share in zip(clouds, shares, strict=True):
+            bad = torch.stack([~value.isfinite() for value in share.values()]).any(0).cpu()
+            for place in torch.nonzero(bad)[:, 0].tolist()[:5]:
+                columns = [k for k, v in cloud.points.items() if not v[place][cloud.mask[place]].isfinite().all()]
+                columns += [k for k, v in (cloud.event | cloud.truth).items() if not v[place].isfinite().all()]
+                where = self.dataset.locate("train", int(cloud.index[place]))
+                lines.append(f"{where} (not finite in the file: {', '.join(columns) or 'nothing'})")
+        if not lines:
+            first = self.dataset.locate("train", int(work.parts[0][0])) if len(work.parts[0]) else "this rank's events"
+            lines = [f"every loss is finite, the gradient is not; the batch starts with {first}: lower optim.rate"]
+        return f"step {work.step}: stopped before the update, a loss or gradient is not finite: {'; '.join(lines[:5])}"
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Losses on the first events of the validation split, on the same masks and noise every time."""
+        limit = min(self.recipe.train.validation_events, self.dataset.size("validation"))
+        if not limit:
+            return
+        draws = Draws(_VALIDATION_SEED, 0, fixed=True)
+        sums = {name: torch.zeros(2, dtype=torch.double, device=self.group.device) for name in self.model.objective.names}
+        wanted = replace(self.recipe.train.batches, size=min(self.recipe.train.batches.size, 512))
+        work = sequential(self.dataset, "validation", wanted, limit)
+        mine = (piece for piece in work if piece.step % self.group.count == self.group.rank)
+        self.model.eval()
+        with self.optimiser.averaged():
+            for _, clouds in load(self.dataset, "validation", mine):
+                for cloud in clouds:
+                    tokens = self.model.tokens(cloud.to(self.group.device))
+                    with self._precision():
+                        values = self.model(tokens, draws)
+                    for name, weight in self.model.objective.weights(tokens, draws).items():
+                        sums[name] += torch.stack([(values[name] * weight).sum(), weight.sum()])
+        self.model.train()
+        losses = {}
+        for name, pair in sums.items():
+            total, weight = self.group.sum(pair).tolist()
+            losses[name] = total / max(weight, 1e-12)
+        self._write("validation", {"step": self.step, "losses": losses, "references": dict(self.model.objective.references)})
+        self.say.say(f"validation at step {self.step}: {_text(losses)}")
+
+    def _save(self) -> None:
+        if self.group.first:
+            resume = {f"parameter|{name}": tensor for name, tensor in self.model.named_parameters()}
+            resume |= self.optimiser.tensors()
+            resume = {name: tensor.detach().clone() for name, tensor in resume.items()}
+            state = {"step": self.step, "log_bytes": self.log.size(), "optimiser": self.optimiser.numbers()}
+            with self.optimiser.averaged():
+                weights = self.model.state_dict()
+                write_checkpoint(self.out, self.step, weights, resume, state, self.recipe.train.keep)
+            self._settle(resume)
+        self.group.barrier()
+
+    def _settle(self, resume: dict[str, Tensor]) -> None:
+        """Put the parameters back exactly: going to the averaged weights and back rounds the last bit."""
+        with torch.no_grad():
+            for name, tensor in self.model.named_parameters():
+                tensor.copy_(resume[f"parameter|{name}"])
+
+    def _restore(self, resume: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self._settle({name: tensor for name, tensor in resume.items() if name.startswith("parameter|")})
+        rest = {name: tensor for name, tensor in resume.items() if not name.startswith("parameter|")}
+        self.optimiser.restore(rest, state["optimiser"])
+        if self.group.first:
+            self.log.cut(state["log_bytes"])
+
+    def _write(self, kind: str, fields: dict[str, Any], seconds: dict[str, float] | None = None) -> None:
+        if self.group.first:
+            self.log.write(kind, fields, seconds)
+
+    def _listen(self) -> dict[int, Any]:
+        """Let SIGTERM and SIGUSR1 ask for a save and an end after the current step."""
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            self.stop = number
+
+        try:
+            return {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        except ValueError:  # not the main thread: signals go elsewhere
+            return {}
+
+
+def _text(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in losses.items())

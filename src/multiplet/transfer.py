@@ -1,0 +1,66 @@
+"""One run's gift to another: the representation and the encoder of a trained run, put to a new task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from multiplet.checkpoint import require_newest
+from multiplet.errors import RunError
+from multiplet.files import read_json
+from multiplet.model import CARRIED, Account, Model, load_weights
+from multiplet.spec import differences, to_dict
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Start from nothing: the control of every transfer."""
+
+    def carry(self, model: Model) -> Account | None:
+        """Leave the model as it was made."""
+        return None
+
+    def freeze(self, model: Model) -> None:
+        """Nothing is frozen."""
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """Carry representation and encoder from a run, and train everything."""
+
+    run: str
+
+    def carry(self, model: Model) -> Account | None:
+        """Copy what is carried; RunError where it does not fit, or the run has no valid checkpoint."""
+        return _carry(Path(self.run), model)
+
+    def freeze(self, model: Model) -> None:
+        """Nothing is frozen."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Carry representation and encoder from a run, and train only what is new."""
+
+    run: str
+
+    def carry(self, model: Model) -> Account | None:
+        """Copy what is carried; RunError as for FineTune."""
+        return _carry(Path(self.run), model)
+
+    def freeze(self, model: Model) -> None:
+        """The encoder asks for no gradient, so no optimiser ever sees it."""
+        model.encoder.requires_grad_(False)
+
+
+Adapt = Scratch | FineTune | Frozen
+
+
+def _carry(run: Path, model: Model) -> Account:
+    """Copy representation and encoder; both must be described alike in the run and in the model."""
+    checkpoint = require_newest(run)
+    theirs = read_json(run / "recipe.json")["recipe"]
+    mine = {"represent": to_dict(model.represent.spec), "encoder": to_dict(model.encoder.spec)}
+    if lines := differences({part: theirs[part] for part in mine}, mine):
+        raise RunError(f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)")
+    return load_weights(model, checkpoint.weights(), CARRIED)
