@@ -6,6 +6,7 @@ Figures are made through the object-oriented interface, never pyplot: nothing of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -117,8 +118,7 @@ def loss_curves(
         axes.plot(step, loss, color=colours[run], alpha=0.25, lw=0.8)
         axes.plot(step, _running_mean(loss), color=colours[run], label=f"{plain(run)}, training")
     for run, (step, loss) in validation.items():
-        look_of_points = {"color": colours[run], "mec": "white", "mew": 0.6, "ms": 7, "lw": 1.1}
-        axes.plot(step, loss, "o--", **look_of_points, label=f"{plain(run)}, validation")
+        axes.plot(step, loss, "o--", color=colours[run], mec="white", ms=7, lw=1.1, label=f"{plain(run)}, validation")
     _draw_references(axes, references)
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()] or [np.ones(1)])
     if values.min() > 0 and values.max() > 20 * values.min():
@@ -203,8 +203,8 @@ def _rejection_band(
     """The curve and its interval, NaN where no background passes."""
     rng = np.random.default_rng(seed)
     curve, is_bound = rejections(signal, background, efficiency)
-    drawn = ([rng.choice(each, len(each)) for each in (signal, background)] for _ in range(replicas))
-    replicates = [rejections(*each, efficiency)[0] for each in drawn] or [curve]
+    drawn = ((rng.choice(signal, len(signal)), rng.choice(background, len(background))) for _ in range(replicas))
+    replicates = [rejections(*both, efficiency)[0] for both in drawn] or [curve]
     low, high = np.quantile(replicates, [0.16, 0.84], axis=0)
     low, curve, high = np.where(is_bound, np.nan, [low, curve, high])
     return curve, low, high
@@ -228,8 +228,8 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
 def _draw_references(axes: Axes, references: Mapping[str, float]) -> None:
     for name, value in references.items():
         axes.axhline(value, color=QUIET, ls="--", lw=1.2)
-        aside = {"textcoords": "offset points", "ha": "right", "color": QUIET, "fontsize": 10}
-        axes.annotate(plain(name), (0.985, value), (0, 3), axes.get_yaxis_transform(), **aside)
+        place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(plain(name), (0.985, value), (0, 3), color=QUIET, fontsize=10, **place)
 
 
 def _draw_kinds(axes: Axes, kinds: Sequence[tuple[str, int]]) -> None:

@@ -73,7 +73,7 @@ class RepresentNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.features = Standardiser(spec.features, spec.clip)
-        self.targets = Standardiser(spec.targets, spec.clip) if spec.targets else self.features
+        self.other_targets = Standardiser(spec.targets, spec.clip) if spec.targets else None
         self.conditions = Standardiser(spec.conditions, spec.clip)
         self.tokenizer = spec.tokenizer.build(len(self.targets.features)) if spec.tokenizer else None
         self.register_buffer("fitted", torch.tensor(False))
@@ -85,6 +85,11 @@ class RepresentNet(nn.Module):
             classes={column.name: column.classes for column in schema if column.classes},
         )
 
+    @property
+    def targets(self) -> Standardiser:
+        """What objectives predict: features of their own, or those the encoder reads."""
+        return self.features if self.other_targets is None else self.other_targets
+
     @torch.no_grad()
     def fit(self, sample: Cloud) -> None:
         """Fit standardisation and tokenizer to these events, once; a second time raises RecipeError."""
@@ -92,8 +97,9 @@ class RepresentNet(nn.Module):
             raise RecipeError("this representation is fitted already: what it has learned is part of the model")
         sample = _clean(sample)
         points, event = self.spec.quantities.point(sample), self.spec.quantities.event(sample)
-        for standardiser in {self.features, self.targets}:
-            standardiser.fit(points, sample.mask)
+        self.features.fit(points, sample.mask)
+        if self.other_targets is not None:
+            self.other_targets.fit(points, sample.mask)
         self.conditions.fit(event, torch.ones(len(sample), dtype=torch.bool, device=sample.mask.device))
         if self.tokenizer is not None:
             self.tokenizer.fit(self.targets(points)[sample.mask])
@@ -110,7 +116,7 @@ class RepresentNet(nn.Module):
         mask = gather(cloud.mask, places)
         hidden = ~mask[..., None]
         x = gather(self.features(quantities), places).masked_fill(hidden, 0.0)
-        targets = x if self.targets is self.features else gather(self.targets(quantities), places)
+        targets = x if self.other_targets is None else gather(self.targets(quantities), places)
         targets = targets.masked_fill(hidden, 0.0)
         truth = {k: gather(v, places) if v.dim() == 2 else v for k, v in cloud.truth.items()}
         return Tokens(

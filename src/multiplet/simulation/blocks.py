@@ -185,7 +185,7 @@ def _make_blocks(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Make every block that is not in its part file yet."""
-    missing = [block for block in blocks if not _done(block.path, about)]
+    missing = [block for block in blocks if not _done(block.path, _part_about(about, block))]
     total = sum(block.events for block in blocks)
     done = total - sum(block.events for block in missing)
     if progress:
@@ -227,8 +227,12 @@ def _make(generator: Generator, block: _Block, about: dict[str, str], seed: int)
             f"block {block.number} of {block.stream} has {len(columns)} events where {block.events} were asked for, "
             "or another schema than its generator says"
         )
-    write_events(block.path, columns, about)
+    write_events(block.path, columns, _part_about(about, block))
     return block
+
+
+def _part_about(about: dict[str, str], block: _Block) -> dict[str, str]:
+    return {**about, "part": f"{block.stream} {block.number}"}
 
 
 def _assemble(streams: tuple[str, ...], blocks: Sequence[_Block], shard: _Shard) -> Columns:

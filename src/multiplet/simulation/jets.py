@@ -98,7 +98,7 @@ class Jets:
         return {
             "generator": "JetClass-like jets: Pythia 8, fast CMS-like detector, FastJet",
             "revision": _REVISION,
-            "pythia": _tools().version(),
+            **_tools().versions(),
             "processes": " ".join(self.processes),
             "jetclass_compatible": str(self.jetclass_compatible),
         }
