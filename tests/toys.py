@@ -16,7 +16,10 @@ SCHEMA = (
     *(Column(name, "rad") for name in ("deta", "dphi")),
     *(Column(name, "mm") for name in ("d0", "d0_err", "dz", "dz_err")),
     *(Column(name, dtype="int8") for name in ("charge", *_FLAGS)),
-    *(Column(name, unit, "event") for name, unit in (("jet_pt", "GeV"), ("jet_eta", ""), ("jet_phi", "rad"), ("jet_energy", "GeV"))),
+    *(
+        Column(name, unit, "event")
+        for name, unit in (("jet_pt", "GeV"), ("jet_eta", ""), ("jet_phi", "rad"), ("jet_energy", "GeV"))
+    ),
     Column("event_id", level="event", dtype="int64"),
     Column("label", level="event", truth=True, dtype="int16", classes=CLASSES),
 )
@@ -29,7 +32,11 @@ def toy_jets(events: int, seed: int = 0, least: int = 5, most: int = 40) -> Colu
     counts = rng.integers(least, most + 1, events)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     jet = np.repeat(np.arange(events), counts)
-    pt_jet, eta_jet, phi_jet = rng.uniform(500, 1000, events), rng.uniform(-2, 2, events), rng.uniform(-np.pi, np.pi, events)
+    pt_jet, eta_jet, phi_jet = (
+        rng.uniform(500, 1000, events),
+        rng.uniform(-2, 2, events),
+        rng.uniform(-np.pi, np.pi, events),
+    )
     share = rng.exponential(size=offsets[-1]) ** 2
     share /= np.bincount(jet, share, events)[jet]
     order = np.lexsort((-share, jet))

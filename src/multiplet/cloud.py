@@ -20,7 +20,7 @@ class Cloud:
     event: dict[str, Tensor]  # name → (B,), measured for the event
     truth: dict[str, Tensor]  # name → (B,) or (B, N), simulated or labelled; never an input
     mask: Bool[Tensor, "B N"]  # True where a point is real
-    index: Int[Tensor, "B"]  # each event's place in its split: what randomness and predictions are keyed by
+    index: Int[Tensor, B]  # each event's place in its split: what randomness and predictions are keyed by
 
     def __len__(self) -> int:
         return len(self.index)

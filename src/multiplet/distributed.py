@@ -49,11 +49,13 @@ class Ranks:
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """"auto", "cpu" or "cuda" as a device; RecipeError where a GPU is asked for and torch sees none."""
+    """ "auto", "cpu" or "cuda" as a device; RecipeError where a GPU is asked for and torch sees none."""
     if name not in ("auto", "cpu", "cuda"):
         raise RecipeError(f"device {name!r} is not known: use auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("device cuda was asked for, but torch sees no GPU: use train.device=auto, or check the driver")
+        raise RecipeError(
+            "device cuda was asked for, but torch sees no GPU: use train.device=auto, or check the driver"
+        )
     return torch.device("cuda", local_rank) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
 
 

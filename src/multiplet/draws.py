@@ -53,11 +53,11 @@ class Draws:
         """The same step's draws, told apart by a number."""
         return replace(self, repeat=repeat)
 
-    def uniform(self, stream: str, index: Int[Tensor, "B"], slots: Int[Tensor, "B S"], items: int) -> Tensor:
+    def uniform(self, stream: str, index: Int[Tensor, B], slots: Int[Tensor, "B S"], items: int) -> Tensor:
         """Uniform numbers in (0, 1), shape (B, S, items): for each event `index`, slot and item."""
         return _unit(_shift(self._bits(stream, index, slots, items), 41))
 
-    def normal(self, stream: str, index: Int[Tensor, "B"], slots: Int[Tensor, "B S"], items: int) -> Tensor:
+    def normal(self, stream: str, index: Int[Tensor, B], slots: Int[Tensor, "B S"], items: int) -> Tensor:
         """Standard normal numbers, shape (B, S, items), by the transform of Box and Muller (1958)."""
         bits = self._bits(stream, index, slots, items)
         radius = torch.sqrt(-2.0 * torch.log(_unit(_shift(bits, 41))))
@@ -72,6 +72,6 @@ class Draws:
         return _mix(slot + (torch.arange(items, device=index.device) + 1) * _GOLDEN)
 
 
-def _unit(bits: Tensor) -> Float[Tensor, "..."]:
+def _unit(bits: Tensor) -> Float[Tensor, ...]:
     """23 random bits as a float32 in the open interval (0, 1), the same on every device."""
     return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))

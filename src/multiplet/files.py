@@ -54,3 +54,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not a JSON document ({error}): it was damaged or written by hand") from error
+
+
+def seal(folder: Path) -> None:
+    """Write SHA256SUMS over the files of a folder, as `sha256sum -c SHA256SUMS` checks them."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "SHA256SUMS"))
+    )
+    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_atomically(folder / "SHA256SUMS", "".join(lines).encode())

@@ -55,6 +55,15 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a run's predictions are worth: estimates by name, and for classes the events by true and predicted one."""
+
+    metrics: dict[str, Estimate]
+    classes: tuple[str, ...] = ()
+    confusion: np.ndarray | None = None  # (C, C): rows are the truth
+
+
 def accuracy(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """The share of events whose predicted class, or whose largest score, is the true one."""
     _check(truth, prediction)

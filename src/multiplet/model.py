@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +15,14 @@ from multiplet.data.columns import Column
 from multiplet.draws import Draws
 from multiplet.encoder import Encode, Encoder
 from multiplet.errors import RunError
+from multiplet.metrics import Measured
 from multiplet.objectives.masked import Masked
 from multiplet.representation.represent import Represent
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.classify import Classify
 
 
+@runtime_checkable
 class ObjectiveNet(Protocol):
     """What the loop trains: losses (B,) by name, and before them the weight of each event in their means.
 
@@ -29,7 +32,8 @@ class ObjectiveNet(Protocol):
 
     names: tuple[str, ...]  # of the losses
     references: Mapping[str, float]  # trivial values to read them against
-    bystanders: list[nn.Module]
+    bystanders: list[nn.Module]  # trained beside the model, for comparison only
+    truth: tuple[str, ...]  # columns that predictions are kept beside
 
     def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Name → (B,): what each event counts."""
@@ -39,7 +43,16 @@ class ObjectiveNet(Protocol):
         """Name → (B,): the losses, finite where the weight is 0."""
         ...
 
+    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Tensor]:
+        """Name → (B,): what is written for each event."""
+        ...
 
+    def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
+        """What predictions are worth, from their columns and those of `truth`."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What a recipe says of an objective or a task."""
 
@@ -121,7 +134,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], parts: tuple[s
         if wanted(name) and name in weights and weights[name].shape != own[name].shape
     ]
     if faults:
-        raise RunError(f"these weights do not fit the model: {'; '.join(faults[:10])}{' …' if len(faults) > 10 else ''}")
+        raise RunError(
+            f"these weights do not fit the model: {'; '.join(faults[:10])}{' …' if len(faults) > 10 else ''}"
+        )
     loaded = tuple(name for name in own if wanted(name))
     with torch.no_grad():
         for name in loaded:

@@ -150,8 +150,12 @@ class Optimiser:
     def table(self) -> list[dict[str, Any]]:
         """For the record: of each group the peak rate, the shrink per step at it, and what it holds."""
         return [
-            {"lr": peak, "shrink": peak * group["weight_decay"], "tensors": len(group["params"]),
-             "numbers": sum(p.numel() for p in group["params"])}
+            {
+                "lr": peak,
+                "shrink": peak * group["weight_decay"],
+                "tensors": len(group["params"]),
+                "numbers": sum(p.numel() for p in group["params"]),
+            }
             for group, peak in zip(self.inner.param_groups, self._peak, strict=True)
         ]
 
@@ -178,7 +182,11 @@ class Optimiser:
             raise RecipeError(f"the checkpoint has {len(numbers)} parameter groups, this optimiser {len(self._peak)}")
         for group, saved in zip(self.inner.param_groups, numbers, strict=True):
             group.update({key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-        by_name = {name: tensor for group in self.inner.param_groups for name, tensor in zip(group["names"], group["params"], strict=True)}
+        by_name = {
+            name: tensor
+            for group in self.inner.param_groups
+            for name, tensor in zip(group["names"], group["params"], strict=True)
+        }
         for key, value in tensors.items():
             kind, name = key.split("|", 1)
             held = by_name[name]

@@ -175,5 +175,7 @@ def declared_parameters(model: nn.Module) -> dict[str, Declared]:
             else:
                 table[full] = declared
     if missing:
-        raise RecipeError(f"no layer declares the role of {missing}: use the layers of multiplet.layers, or set `declared`")
+        raise RecipeError(
+            f"no layer declares the role of {missing}: use the layers of multiplet.layers, or set `declared`"
+        )
     return table

@@ -111,15 +111,15 @@ def _read_dataclass(annotation: Any, value: dict, path: str, known: tuple[type, 
     classes = _classes(annotation, known)
     if value[KIND] not in classes:
         hint = did_you_mean(str(value[KIND]), classes)
-        faults.append(f"{path} is a {value[KIND]!r}, which is not known here ({hint}); pass your own classes as known=[…]")
+        faults.append(
+            f"{path} is a {value[KIND]!r}, which is not known here ({hint}); pass your own classes as known=[…]"
+        )
         return None
     kind, before = classes[value[KIND]], len(faults)
     hints, names = _hints(kind), [field.name for field in dataclasses.fields(kind) if field.init]
     for key in value.keys() - {KIND, *names}:
         faults.append(f"{path}.{key} does not exist ({did_you_mean(key, names)})")
-    fields = {
-        name: _read(hints[name], value[name], f"{path}.{name}", known, faults) for name in names if name in value
-    }
+    fields = {name: _read(hints[name], value[name], f"{path}.{name}", known, faults) for name in names if name in value}
     if len(faults) > before:
         return None
     try:
@@ -140,14 +140,19 @@ def _fit(option: Any, value: Any, path: str, known: tuple[type, ...], faults: li
         return value in arguments, value
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [arguments[0]] * len(value) if arguments[-1:] == (Ellipsis,) else list(arguments)
-        items = [_read(kind, item, f"{path}[{n}]", known, faults) for n, (kind, item) in enumerate(zip(kinds, value, strict=False))]
+        items = [
+            _read(kind, item, f"{path}[{n}]", known, faults)
+            for n, (kind, item) in enumerate(zip(kinds, value, strict=False))
+        ]
         return len(kinds) == len(value), tuple(items)
     if origin in (dict, Mapping) or origin is getattr(typing, "Mapping", None):
         return isinstance(value, dict), {
             k: _read(arguments[1], v, f"{path}.{k}", known, faults) for k, v in value.items()
         } if isinstance(value, dict) else None
     if option is float:
-        return isinstance(value, int | float) and not isinstance(value, bool), float(value) if isinstance(value, int | float) else None
+        return isinstance(value, int | float) and not isinstance(value, bool), float(value) if isinstance(
+            value, int | float
+        ) else None
     if option is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     return isinstance(option, type) and option in (bool, str) and isinstance(value, option), value

@@ -24,7 +24,6 @@ from multiplet.draws import Draws
 from multiplet.errors import NonFiniteError, RunError
 from multiplet.files import write_json
 from multiplet.model import Model, load_weights
-from multiplet.optim import Optimiser
 from multiplet.progress import Log, Show, show
 from multiplet.recipe import Recipe, open_run, record
 from multiplet.representation.tokens import Tokens
@@ -119,7 +118,9 @@ class _Loop:
             lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(_FREE)]
             lines += differences(theirs["data"], mine["data"], "data")
             if lines:
-                raise RunError(f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder")
+                raise RunError(
+                    f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder"
+                )
         elif self.group.first:
             self.out.mkdir(parents=True, exist_ok=True)
             write_json(path, mine)
@@ -243,7 +244,9 @@ class _Loop:
         if not limit:
             return
         draws = Draws(_VALIDATION_SEED, 0, fixed=True)
-        sums = {name: torch.zeros(2, dtype=torch.double, device=self.group.device) for name in self.model.objective.names}
+        sums = {
+            name: torch.zeros(2, dtype=torch.double, device=self.group.device) for name in self.model.objective.names
+        }
         wanted = replace(self.recipe.train.batches, size=min(self.recipe.train.batches.size, 512))
         work = sequential(self.dataset, "validation", wanted, limit)
         mine = (piece for piece in work if piece.step % self.group.count == self.group.rank)
@@ -261,7 +264,9 @@ class _Loop:
         for name, pair in sums.items():
             total, weight = self.group.sum(pair).tolist()
             losses[name] = total / max(weight, 1e-12)
-        self._write("validation", {"step": self.step, "losses": losses, "references": dict(self.model.objective.references)})
+        self._write(
+            "validation", {"step": self.step, "losses": losses, "references": dict(self.model.objective.references)}
+        )
         self.say.say(f"validation at step {self.step}: {_text(losses)}")
 
     def _save(self) -> None:

@@ -62,5 +62,7 @@ def _carry(run: Path, model: Model) -> Account:
     theirs = read_json(run / "recipe.json")["recipe"]
     mine = {"represent": to_dict(model.represent.spec), "encoder": to_dict(model.encoder.spec)}
     if lines := differences({part: theirs[part] for part in mine}, mine):
-        raise RunError(f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)")
+        raise RunError(
+            f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)"
+        )
     return load_weights(model, checkpoint.weights(), CARRIED)

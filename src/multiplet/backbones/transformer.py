@@ -6,7 +6,7 @@ norm, so 987,008 / 7,874,304 / 47,209,984 for an encoder of 21 features at (128,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -32,14 +32,15 @@ class Transformer:
     head_dim: int = 32
     group: int = 2
     expansion: float = 4.0
-    position: Rotary | None = Rotary()
+    position: Rotary | None = field(default_factory=Rotary)
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or self.group < 1 or self.head_dim < 2 or self.head_dim % 2:
             raise RecipeError("Transformer needs width, depth and group of at least 1 and an even head_dim")
         if self.width % (self.head_dim * self.group):
             raise RecipeError(
-                f"Transformer.width is {self.width}; it must be a multiple of head_dim x group = {self.head_dim * self.group}"
+                f"Transformer.width is {self.width}; it must be a multiple of head_dim · group = "
+                f"{self.head_dim * self.group}"
             )
 
     @property
@@ -72,7 +73,9 @@ class Block(nn.Module):
         turn_memory: Rotation | None = None,
     ) -> Float[Tensor, "B S D"]:
         def attend(x: Tensor) -> Tensor:
-            return self.attention(x, x if memory is None else memory, mask, turn, turn if memory is None else turn_memory)
+            return self.attention(
+                x, x if memory is None else memory, mask, turn, turn if memory is None else turn_memory
+            )
 
         return self.transform(self.mix(h, attend), self.feed)
 
@@ -87,7 +90,11 @@ class TransformerNet(nn.Module):
         self.norm = RMSNorm(width)
 
     def forward(
-        self, h: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"], rank: Int[Tensor, "B S"], geometry: Tensor | None = None
+        self,
+        h: Float[Tensor, "B S D"],
+        mask: Bool[Tensor, "B S"],
+        rank: Int[Tensor, "B S"],
+        geometry: Tensor | None = None,
     ) -> tuple[Float[Tensor, "B S D"], list[Tensor]]:
         """The normed output and the output of every block; `geometry` is for pair terms, which this net has none of."""
         turn = Rotation(rank, self.spec.head_dim, self.spec.position.theta) if self.spec.position else None

@@ -33,7 +33,6 @@ def write_events(path: Path, columns: Columns, provenance: Mapping[str, str]) ->
     same provenance give the same bytes.
     """
 
-
     def write(aside: Path) -> None:
         edges = _write(aside, columns, provenance)
         write_json(sums_path(path), _sums(aside, edges))  # in place before the file itself takes its name
@@ -121,7 +120,9 @@ class EventFile:
         self._edges, self._crc = self._read_sums()
         self._bytes = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
         if len(self._bytes) != self._edges[-1]:
-            raise CorruptError(f"{path} has {len(self._bytes)} bytes where {self._edges[-1]} were written: copy it again")
+            raise CorruptError(
+                f"{path} has {len(self._bytes)} bytes where {self._edges[-1]} were written: copy it again"
+            )
         self._check(len(self._crc) - 1)
         self._check(0)  # the header is written together with the first batch
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """What training and evaluation read from; EventFiles is one, a user's own class may be another."""
 
@@ -131,7 +132,7 @@ class _Split:
 
     def read(self, indices: np.ndarray, offset: int, schema: tuple[Column, ...]) -> Cloud:
         places = indices + offset
-        if len(places) and not (0 <= places.min() and places.max() < self.size):
+        if len(places) and not (places.min() >= 0 and places.max() < self.size):
             raise DataError(f"events {places.min()} to {places.max()} asked for; the split has {self.size}")
         counts = self.lengths[places]
         width = int(counts.max()) if len(counts) else 0

@@ -20,14 +20,15 @@ from multiplet.evaluation.style import COLOURS, INK, QUIET, look, plain, styled
 from multiplet.metrics import rejections
 
 Series = tuple[np.ndarray, np.ndarray]
-# Marker and colour of each kind of particle in a jet display.
+FEWEST = 5  # background events that must pass for a point of a rejection curve
+# Each kind of particle in a jet display: marker, colour, and the size at which the marker is as large as a circle of 1.
 KINDS = {
-    "charged hadron": ("o", "#3f90da"),
-    "neutral hadron": ("s", "#717581"),
-    "photon": ("D", "#ffa90e"),
-    "electron": ("^", "#832db6"),
-    "muon": ("X", "#bd1f01"),
-    "particle": ("o", "#3f90da"),
+    "charged hadron": ("o", "#3f90da", 1.0),
+    "neutral hadron": ("s", "#717581", 0.79),
+    "photon": ("D", "#ffa90e", 0.79),
+    "electron": ("^", "#832db6", 1.57),
+    "muon": ("X", "#bd1f01", 1.4),
+    "particle": ("o", "#3f90da", 1.0),
 }
 
 
@@ -38,23 +39,24 @@ def rejection_curves(
     """Background rejection 1/ε_B against signal efficiency ε_S, a curve a run, and their ratio to the first run's.
 
     `scores` maps a run to its scores of signal and of background events. Bands hold the central 68 % of bootstrap
-    replicates, which resample signal and background apart; curves end where no background passes.
+    replicates, which resample signal and background apart; curves end where fewer than FEWEST background events pass.
     """
     figure = Figure(figsize=(7, 6.2), layout="constrained")
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)) if len(scores) > 1 else [figure.subplots()]
     efficiency = np.linspace(0.02, 0.99, 98)
-    axes.plot(efficiency, 1 / efficiency, color=QUIET, ls=":", lw=1.2, label="guessing")
-    first = np.full(len(efficiency), np.nan)
-    for number, (run, each) in enumerate(scores.items()):
-        curve, low, high = _rejection_band(*each, efficiency, replicas, seed)
-        first = curve if number == 0 else first
-        for panel, unit in ((axes, np.ones_like(first)), (below, first)):
-            panel.plot(efficiency, curve / unit, label=plain(run), **look(number))
-            panel.fill_between(efficiency, low / unit, high / unit, color=look(number)["color"], alpha=0.2, lw=0)
-    axes.set(yscale="log", ylabel=r"background rejection $1/\varepsilon_B$", xlim=(0, 1))
-    axes.set_title(f"{plain(signal)} (signal) against {plain(background)} (background)")
-    axes.legend(title="68 % bootstrap bands" if replicas else None)
-    below.set(xlabel=r"signal efficiency $\varepsilon_S$", ylabel="ratio to first", ylim=_ratio_limits(below))
+    panels[0].plot(efficiency, 1 / efficiency, color=QUIET, ls=":", lw=1.2, label="guessing")
+    bands = {run: _rejection_band(*each, efficiency, replicas, seed) for run, each in scores.items()}
+    first = next(iter(bands.values()))[0] if bands else efficiency
+    for axes, unit in zip(panels, (np.ones_like(first), first), strict=False):
+        for number, (run, (curve, low, high)) in enumerate(bands.items()):
+            axes.plot(efficiency, curve / unit, label=plain(run), **look(number))
+            axes.fill_between(efficiency, low / unit, high / unit, color=look(number)["color"], alpha=0.2, lw=0)
+    if len(scores) > 1:
+        panels[1].set(ylabel="ratio to first", ylim=_ratio_limits(panels[1]))
+    panels[0].set(yscale="log", ylabel=r"background rejection $1/\varepsilon_B$", xlim=(0, 1))
+    panels[0].set_title(f"{plain(signal)} (signal) against {plain(background)} (background)")
+    panels[0].legend(title="68 % bootstrap bands" if replicas else None, alignment="left")
+    panels[-1].set(xlabel=r"signal efficiency $\varepsilon_S$")
     return figure
 
 
@@ -87,7 +89,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 @styled
 def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40) -> Figure:
-    """Distributions of one score in [0, 1], named `of`: a line a true class, each of area 1, with √N errors."""
+    """Distributions of the score `of` in [0, 1], a line a true class, each of area 1; √N errors on up to four."""
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0, 1, bins + 1)
@@ -96,7 +98,8 @@ def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40) 
         scale, filled = bins / max(counts.sum(), 1), counts > 0
         axes.stairs(counts * scale, edges, label=f"{plain(name)} ({len(values):,})", lw=1.6, **look(number))
         at, errors = (edges[:-1] + 0.5 / bins)[filled], np.sqrt(counts[filled]) * scale
-        axes.errorbar(at, counts[filled] * scale, errors, fmt="none", ecolor=look(number)["color"], elinewidth=1)
+        if len(scores) <= 4:  # more of them would cover the lines
+            axes.errorbar(at, counts[filled] * scale, errors, fmt="none", ecolor=look(number)["color"], elinewidth=1)
     axes.set(xlabel=f"score of {plain(of)}", ylabel="events, normalised to area 1", yscale="log", xlim=(0, 1))
     axes.set_ylim(top=axes.get_ylim()[1] * 6)
     axes.legend(title="true class (events)", ncols=3, loc="upper center", fontsize=9.5)
@@ -123,10 +126,10 @@ def loss_curves(
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()] or [np.ones(1)])
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
-    axes.set(xlabel="training step", ylabel=plain(label))
+    axes.set(xlabel="training step", ylabel=plain(label.replace("_", " ")))
     axes.margins(x=0.02)
     if colours:
-        axes.legend()
+        figure.legend(loc="outside upper center", ncols=2)  # in the axes it would cover a reference's name
     return figure
 
 
@@ -147,7 +150,7 @@ def label_efficiency(results: Mapping[str, Series], metric: str) -> Figure:
         axes.plot(np.repeat(aside, seeds), values.ravel(), ".", color=line["color"], alpha=0.45, ms=5)
     axes.set(xscale="log", xlabel="labelled events", ylabel=plain(metric))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.legend(title="mean ± standard error")
+    axes.legend(title="mean ± standard error", alignment="left")
     return figure
 
 
@@ -169,20 +172,22 @@ def jet_display(
     signs = np.zeros(len(pt), int) if charge is None else np.sign(charge).astype(int)
     if unknown := sorted(set(names) - set(KINDS)):
         raise DataError(f"kinds of particle {unknown} are not known here; there are {list(KINDS)}")
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    figure = Figure(figsize=(7, 7.2), layout="constrained")
     axes = figure.subplots()
     axes.add_patch(Circle((0, 0), radius, fill=False, ec=QUIET, ls="--", lw=1))
     axes.plot(0, 0, "+", color=QUIET, ms=10)
     for n in np.argsort(-pt):  # hard first, so that soft ones lie on top
-        marker, colour = KINDS[names[n]]
+        marker, colour, size = KINDS[names[n]]
         face = "none" if signs[n] < 0 else colour
-        area = 6 + 1100 * pt[n] / pt.max()
+        area = size * (6 + 1100 * pt[n] / pt.max())
         axes.scatter(deta[n], dphi[n], area, marker=marker, facecolor=face, edgecolor=colour, alpha=0.75, lw=1.3)
-    reach = 1.08 * radius
+    reach = 1.1 * radius
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
     axes.set(xlabel=r"$\Delta\eta$ to the jet axis", ylabel=r"$\Delta\phi$ to the jet axis [rad]")
-    axes.text(0.02, 0.98, f"$p_T$ = {pt.sum():,.0f} GeV\n{len(pt)} constituents", transform=axes.transAxes, va="top")
-    _draw_kinds(axes, sorted(set(zip(names, signs.tolist(), strict=True))))
+    summary = f"$p_T$ = {pt.sum():,.0f} GeV\n{len(pt)} constituents\narea ∝ $p_T$"
+    axes.text(0.03, 0.97, summary, transform=axes.transAxes, va="top", fontsize=10, linespacing=1.5)
+    handles = _handles(sorted(set(zip(names, signs.tolist(), strict=True)), key=_place))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=10, columnspacing=1.5)
     return figure
 
 
@@ -200,14 +205,14 @@ def describe(truth: str, probabilities: Mapping[str, float]) -> str:
 def _rejection_band(
     signal: np.ndarray, background: np.ndarray, efficiency: np.ndarray, replicas: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The curve and its interval, NaN where no background passes."""
+    """The curve and its interval, NaN where too few background events pass."""
     rng = np.random.default_rng(seed)
-    curve, is_bound = rejections(signal, background, efficiency)
+    curve = rejections(signal, background, efficiency)[0]
     drawn = ((rng.choice(signal, len(signal)), rng.choice(background, len(background))) for _ in range(replicas))
     replicates = [rejections(*both, efficiency)[0] for both in drawn] or [curve]
     low, high = np.quantile(replicates, [0.16, 0.84], axis=0)
-    low, curve, high = np.where(is_bound, np.nan, [low, curve, high])
-    return curve, low, high
+    enough = curve * FEWEST <= len(background)
+    return np.where(enough, curve, np.nan), np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
 
 def _ratio_limits(axes: Axes) -> tuple[float, float]:
@@ -229,15 +234,17 @@ def _draw_references(axes: Axes, references: Mapping[str, float]) -> None:
     for name, value in references.items():
         axes.axhline(value, color=QUIET, ls="--", lw=1.2)
         place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(plain(name), (0.985, value), (0, 3), color=QUIET, fontsize=10, **place)
+        axes.annotate(plain(name), (0.97, value), (0, 3), color=QUIET, fontsize=10, **place)
 
 
-def _draw_kinds(axes: Axes, kinds: Sequence[tuple[str, int]]) -> None:
+def _place(kind: tuple[str, int]) -> tuple[int, int]:
+    return list(KINDS).index(kind[0]), -kind[1]
+
+
+def _handles(kinds: Sequence[tuple[str, int]]) -> list[Line2D]:
     handles = []
     for kind, sign in kinds:
-        marker, colour = KINDS[kind]
-        label = kind + {1: " +", -1: " −"}.get(sign, "")
-        handles.append(
-            Line2D([], [], ls="", marker=marker, mec=colour, mfc="none" if sign < 0 else colour, label=label)
-        )
-    axes.legend(handles=handles, loc="lower right", fontsize=9.5, title="area ∝ $p_T$", title_fontsize=9.5)
+        marker, colour, _ = KINDS[kind]
+        face, label = "none" if sign < 0 else colour, kind + {1: " +", -1: " −"}.get(sign, "")
+        handles.append(Line2D([], [], ls="", marker=marker, mec=colour, mfc=face, ms=8, label=label))
+    return handles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class CrossDecoder:
     head_dim: int = 32
     group: int = 2
     expansion: float = 4.0
-    position: Rotary | None = Rotary()
+    position: Rotary | None = field(default_factory=Rotary)
 
     def build(self, memory: Width, param: Parametrisation) -> CrossDecoderNet:
         """The decoder for an encoder of width `memory`."""

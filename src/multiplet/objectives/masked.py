@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,6 +14,7 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
+from multiplet.metrics import Measured, bootstrap
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion, DiffusionNet
 from multiplet.objectives.masking import Masks, counts, draw_masks
@@ -34,7 +38,9 @@ class Masked:
 
     def __post_init__(self) -> None:
         if not 0 < self.hide < 1 or (self.predict is not None and not 0 < self.predict <= 1):
-            raise RecipeError(f"Masked.hide must lie in (0, 1) and predict in (0, 1]; they are {self.hide}, {self.predict}")
+            raise RecipeError(
+                f"Masked.hide must lie in (0, 1) and predict in (0, 1]; they are {self.hide}, {self.predict}"
+            )
 
     def build(self, encoder: Encoder, shape: Shape) -> MaskedNet:
         """The objective for this encoder."""
@@ -48,7 +54,9 @@ class MaskedNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.decoder = spec.decoder.build(encoder.width, encoder.param)
-        self.target: DiffusionNet | MeanSquaredNet | CodeNet = spec.target.build(self.decoder.width, shape, encoder.param)
+        self.target: DiffusionNet | MeanSquaredNet | CodeNet = spec.target.build(
+            self.decoder.width, shape, encoder.param
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,15 +74,30 @@ class MaskedNet(nn.Module):
         reference = getattr(self.target, "reference", None)
         return [reference] if reference is not None else []
 
-    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
         """1 for events that have something to predict (two tokens or more), else 0."""
         _, predicted = counts(tokens.mask.sum(1), self.spec.hide, self.spec.predict)
         return {name: (predicted > 0).float() for name in self.target.names}
 
-    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
         z, hidden = self.conditions(encoder, tokens, draws)
         losses = self.target(z, hidden, draws)
         return {name: masked_mean(value, hidden.mask) for name, value in losses.items()}
+
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """Nothing of the truth is looked at."""
+        return ()
+
+    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, B]]:
+        """The losses of each event (B,) on the fixed masks and noise of every validation; NaN where nothing counts."""
+        draws = Draws(0, 0, fixed=True)
+        values, weights = self(encoder, tokens, draws), self.weights(tokens, draws)
+        return {name: values[name].masked_fill(weights[name] == 0, torch.nan) for name in values}
+
+    def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
+        """Mean losses with 68 % bootstrap intervals, over the events that have something to predict."""
+        return Measured({name: bootstrap(np.mean, table[name][~np.isnan(table[name])]) for name in self.names})
 
     def conditions(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> tuple[Float[Tensor, "B P D"], Tokens]:
         """A condition z for each token to be predicted, from the visible ones, and those tokens."""

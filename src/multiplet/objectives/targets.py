@@ -49,8 +49,10 @@ class Code:
     def build(self, condition: Width, shape: Shape, param: Parametrisation) -> CodeNet:
         """The target for conditions of this width; RecipeError where no tokenizer makes the id."""
         if self.id not in shape.ids:
-            raise RecipeError(f"Code predicts the id {self.id!r}; the representation makes {sorted(shape.ids)}: "
-                              "set represent.tokenizer=KMeans")
+            raise RecipeError(
+                f"Code predicts the id {self.id!r}; the representation makes {sorted(shape.ids)}: "
+                "set represent.tokenizer=KMeans"
+            )
         return CodeNet(self.id, condition, shape.ids[self.id], param)
 
 
@@ -67,4 +69,8 @@ class CodeNet(nn.Module):
     def forward(self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Cross-entropy (B, P) in nats."""
         logits = self.out(z).float()
-        return {"code": F.cross_entropy(logits.flatten(0, 1), hidden.ids[self.name].flatten(), reduction="none").view(z.shape[:2])}
+        return {
+            "code": F.cross_entropy(logits.flatten(0, 1), hidden.ids[self.name].flatten(), reduction="none").view(
+                z.shape[:2]
+            )
+        }

@@ -32,7 +32,9 @@ def maskdiff(data: str = "data/jets", width: int = 128, depth: int = 0, steps: i
         data=Events(data),
         represent=Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), most=128),
         encoder=Encode(Transformer(width, depth), MuP(base_width=128, base_depth=4)),
-        objective=Masked(hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()),
+        objective=Masked(
+            hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()
+        ),
         optim=ScheduleFree(rate=3e-3, warmup=200),
         train=Train(steps=steps, batches=Batches(batch), validate_every=500, save_every=500),
     )

@@ -26,8 +26,7 @@ class JetConstituents:
         """Name → (B, N): all point columns, and pt, eta, phi, dr, pt_rel, energy_rel, q_over_pt."""
         px, py, pz, energy = (cloud.point(name) for name in ("px", "py", "pz", "energy"))
         pt = kinematics.pt(px, py)
-        measured = {name: value for name, value in cloud.points.items()}
-        return measured | {
+        return cloud.points | {
             "pt": pt,
             "eta": torch.asinh(pz / pt.clamp(min=1e-8)),
             "phi": kinematics.phi(px, py),

@@ -125,7 +125,9 @@ class RepresentNet(nn.Module):
             rank=torch.arange(places.shape[1], device=mask.device).expand_as(places),
             index=places,
             event=cloud.index,
-            cond=self.conditions(self.spec.quantities.event(cloud)) if self.spec.conditions else x.new_zeros(len(cloud), 0),
+            cond=self.conditions(self.spec.quantities.event(cloud))
+            if self.spec.conditions
+            else x.new_zeros(len(cloud), 0),
             ids={"code": self.tokenizer.encode(targets)} if self.tokenizer else {},
             targets={"x": targets},
             truth=truth,

@@ -49,7 +49,9 @@ class KMeansNet(nn.Module):
 
         if len(points) < self.codes:
             raise RecipeError(f"{len(points)} points cannot fill {self.codes} codes: lower KMeans.codes or add events")
-        means = MiniBatchKMeans(self.codes, random_state=self.spec.seed, batch_size=4096, n_init=1, compute_labels=False)
+        means = MiniBatchKMeans(
+            self.codes, random_state=self.spec.seed, batch_size=4096, n_init=1, compute_labels=False
+        )
         means.fit(points.cpu().numpy().astype(np.float64))
         self.centroids.copy_(torch.from_numpy(means.cluster_centers_))
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import accumulate
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Protocol
+from threading import Thread
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,26 +33,23 @@ EVENT_ID = Column(
 )
 
 
+@runtime_checkable
 class Generator(Protocol):
     """What makes events; picklable, and cheap to pickle: heavy tools are kept by each worker process."""
 
     @property
     def schema(self) -> tuple[Column, ...]:
         """The columns of a block."""
-        ...
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Names of the kinds of event, in the order in which they are interleaved."""
-        ...
 
     def provenance(self) -> dict[str, str]:
         """All that decides the events but the seed: settings, versions; no time, host or path."""
-        ...
 
     def block(self, stream: str, number: int, seed: int, events: int) -> Columns:
         """Exactly so many events; a function of its arguments alone."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,8 @@ def simulate(
     The same generator, events and seed give the same bytes for any number of workers and after any interruption: a
     finished block stays in out/.parts until all is done. Gives False where the files were there already. progress is
     called with (events done, events asked for). Raises DataError where the arguments are impossible, or where out holds
-    events made with other settings.
+    events made with other settings. Workers are spawned: a script that asks for several needs its
+    `if __name__ == "__main__":`.
     """
     out = Path(out)
     _check(generator, events, workers, shard_events, fractions)
@@ -101,8 +101,10 @@ def simulate(
         "shard_events": str(shard_events),
         "fractions": json.dumps(list(fractions)),
     }
-    shards = [shard for shard in _shards(out, events, shard_events, fractions) if not _done(shard.path, about)]
-    _refuse_strangers(out, about)
+    shards = list(_shards(out, events, shard_events, fractions))
+    for path in sorted({path for split in SPLITS for path in (out / split).glob("*.arrow")} - {s.path for s in shards}):
+        _done(path, about)  # nothing of these settings would be here: it refuses
+    shards = [shard for shard in shards if not _done(shard.path, about)]
     if not shards:
         shutil.rmtree(out / ".parts", ignore_errors=True)
         return False
@@ -169,13 +171,6 @@ def _done(path: Path, about: dict[str, str]) -> bool:
     raise DataError(f"{path} was made with other settings: {was}; give another folder, or remove this one")
 
 
-def _refuse_strangers(out: Path, about: dict[str, str]) -> None:
-    """DataError where a split's folder holds a file of other settings that would not be written over."""
-    for split in SPLITS:
-        for path in sorted((out / split).glob("*.arrow")):
-            _done(path, about)
-
-
 def _make_blocks(
     generator: Generator,
     blocks: Sequence[_Block],
@@ -206,27 +201,32 @@ def _finished(
         return
     waiting: set[Future[_Block]] = set()
     # Spawned, not forked: a fork would copy threads of other libraries in an unknown state.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for block in blocks:
-                if len(waiting) >= 2 * workers:
-                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in ready)
-                waiting.add(pool.submit(_make, generator, block, about, seed))
-            yield from (future.result() for future in waiting)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
+        for block in blocks:
+            if len(waiting) > workers:  # no more than one in hand beyond those at work: an error ends all soon
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ready)
+            waiting.add(pool.submit(_make, generator, block, about, seed))
+        yield from (future.result() for future in waiting)
+
+
+def _end_with_parent() -> None:
+    """In a worker: stop when the main process is gone, however it was killed; the pool alone would wait for ever."""
+    parent = parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def _make(generator: Generator, block: _Block, about: dict[str, str], seed: int) -> _Block:
     """Make one block and keep it in its part file."""
     columns = generator.block(block.stream, block.number, seed, block.events)
     if len(columns) != block.events or columns.schema != generator.schema:
-        raise DataError(
-            f"block {block.number} of {block.stream} has {len(columns)} events where {block.events} were asked for, "
-            "or another schema than its generator says"
-        )
+        raise DataError(f"block {block.number} of {block.stream}: not {block.events} events, or not of its schema")
     write_events(block.path, columns, _part_about(about, block))
     return block
 

@@ -10,6 +10,7 @@ from multiplet.data.columns import Columns, concatenate
 from multiplet.kinematics import delta_phi, delta_r
 from multiplet.simulation import jet_processes as processes
 from multiplet.simulation import jet_tracks as objects
+from multiplet.simulation import jet_truth as truth
 from multiplet.simulation.jet_response import respond
 from multiplet.simulation.jet_substructure import anti_kt, substructure
 from multiplet.simulation.jets import ETA_MAX, KINDS, LABELS, PT_MAX, PT_MIN, SCHEMA
@@ -58,9 +59,9 @@ def _select(name: str, batch: processes.Batch, keys: np.ndarray, compatible: boo
 def _matched(name: str, candidates: np.ndarray, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
     """Whether all products of a candidate lie within ΔR < 0.8 of a jet: (jets, PARTNERS)."""
     products = processes.PROCESSES[name].partons + processes.PROCESSES[name].leptons
-    angles = candidates[:, :, processes.DIRECTIONS : processes.DIRECTIONS + 2 * products]
+    angles = candidates[:, :, truth.DIRECTIONS : truth.DIRECTIONS + 2 * products]
     distance = delta_r(angles[..., 0::2], angles[..., 1::2], eta[:, None, None], phi[:, None, None])
-    return (distance < _MATCH).all(axis=2)  # NaN, where there is no candidate, is not
+    return np.asarray(np.all(distance < _MATCH, axis=2))  # NaN, where there is no candidate, is not
 
 
 def _one_each(event: np.ndarray, accepted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +74,7 @@ def _one_each(event: np.ndarray, accepted: np.ndarray, keys: np.ndarray) -> tupl
     liked = accepted[at, coin]
     rank = np.where(liked, 0, 1)
     order = np.lexsort((at, rank, event))
-    order = order[accepted.any(axis=1)[order]]
+    order = order[np.any(accepted[order], axis=1)]
     _, first = np.unique(event[order], return_index=True)
     chosen = order[first]
     return chosen, np.where(liked, coin, 1 - coin)[chosen]
@@ -98,11 +99,11 @@ def _columns(name: str, points: np.ndarray, counts: np.ndarray, jets: np.ndarray
         "jet_sdmass": shape[:, 0],
         **{f"jet_tau{n}": shape[:, n] for n in (1, 2, 3, 4)},
         "label": np.full(len(counts), LABELS.index(name)),
-        "genpart_eta": origin[:, processes.ETA],
-        "genpart_phi": origin[:, processes.PHI],
-        "genpart_pid": origin[:, processes.PID],
-        "genpart_pt": origin[:, processes.PT],
-        "truth_match": origin[:, processes.CODE],
+        "genpart_eta": origin[:, truth.ETA],
+        "genpart_phi": origin[:, truth.PHI],
+        "genpart_pid": origin[:, truth.PID],
+        "genpart_pt": origin[:, truth.PT],
+        "truth_match": origin[:, truth.CODE],
     }
     return Columns(SCHEMA, offsets, {c.name: np.ascontiguousarray(values[c.name], c.dtype) for c in SCHEMA})
 

@@ -15,11 +15,12 @@ from math import hypot, pi, remainder
 import awkward as ak
 import numpy as np
 import pythia8mc
-from numba import njit
 
 from multiplet.errors import DataError
+from multiplet.simulation.jet_truth import candidates
 
 QUARKS = (1, 2, 3, 4, 5)
+_PLUS, _MINUS = (211, 321, 2212, 3222), (11, 13, 15, 3112, 3312, 3334)  # charge of the particle with a positive id
 _INVISIBLE_Z = ("23:onMode = off", "23:onIfAny = 12 14 16")
 _HADRONIC_W = ("24:onMode = off", "24:onIfAny = 1 2 3 4 5")
 _LEPTONIC_W = ("24:onMode = off", "24:onIfAny = 11 13")
@@ -29,12 +30,16 @@ _TOP = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
 
 @dataclass(frozen=True)
 class Process:
-    """How Pythia makes the jets of one class; a jet holds `partons` quarks or gluons and `leptons` e or μ."""
+    """How Pythia makes the jets of one class; a jet holds `partons` quarks or gluons and `leptons` e or μ.
+
+    In as many as `jets` of the two partners of the hard process the decay is the one asked for, else it is invisible.
+    """
 
     settings: tuple[str, ...]
     parents: tuple[int, ...]  # |PDG id| of the hard-process particle that becomes the jet
     partons: int
     leptons: int = 0
+    jets: int = 1
 
 
 PROCESSES: dict[str, Process] = {
@@ -49,8 +54,8 @@ PROCESSES: dict[str, Process] = {
     "Hqql": Process((*_HIGGS, "25:onIfMatch = 24 -24", *_HADRONIC_W, "24:onIfAny = 11 13"), (25,), 2, 1),
     "Zqq": Process(("WeakDoubleBoson:ffbar2gmZgmZ = on", *_INVISIBLE_Z, "23:onIfAny = 1 2 3 4 5"), (23,), 2),
     "Wqq": Process(("WeakDoubleBoson:ffbar2ZW = on", *_INVISIBLE_Z, *_HADRONIC_W), (24,), 2),
-    "Tbqq": Process((*_TOP, *_HADRONIC_W), (6,), 3),
-    "Tbl": Process((*_TOP, *_LEPTONIC_W), (6,), 1, 1),
+    "Tbqq": Process((*_TOP, *_HADRONIC_W), (6,), 3, jets=2),
+    "Tbl": Process((*_TOP, *_LEPTONIC_W), (6,), 1, 1, jets=2),
 }
 
 _COMMON = (
@@ -62,15 +67,9 @@ _COMMON = (
     "Next:numberShowEvent = 0",
 )
 
-PARTNERS = 2  # the hard process makes two particles; each may be a jet
-PRODUCTS = 4  # a jet holds at most so many quarks, gluons and leptons
-# Columns of a candidate: pT, η, φ, PDG id of the parent, JetClass's code of the match, then η, φ of each product.
-PT, ETA, PHI, PID, CODE, DIRECTIONS = range(6)
-WIDTH = DIRECTIONS + 2 * PRODUCTS
-
 # When the shower has come down to this scale, an accepted jet (pT > 500 GeV, |η| < 2, products within ΔR < 0.8) has
 # these properties but for about 0.1 % (docs/log.md). All partons within _NEAR of the decay count towards its pT.
-_SCALE, _PT_MIN, _ETA_MAX, _SPREAD_MAX, _NEAR = 10.0, 450.0, 2.3, 1.4, 1.6
+_SCALE, _PT_MIN, _ETA_MAX, _SPREAD_MAX, _NEAR = 10.0, 440.0, 2.4, 1.4, 1.6
 
 
 class Veto(pythia8mc.UserHooks):
@@ -86,9 +85,9 @@ class Veto(pythia8mc.UserHooks):
         return True
 
     def doVetoProcessLevel(self, event: pythia8mc.Event) -> bool:  # noqa: N802
-        """Whether neither partner decays to what the class asks for."""
+        """Whether the partners do not decay to what the class asks for."""
         self._hopes = [(partner, products) for partner in (5, 6) if (products := self._decay(event, partner))]
-        return not self._hopes
+        return len(self._hopes) != self._process.jets
 
     def canVetoPT(self) -> bool:  # noqa: N802
         """Yes: look again when the shower has come down to a scale."""
@@ -156,9 +155,13 @@ def _delta_r(a: pythia8mc.Vec4, b: pythia8mc.Vec4) -> float:
     return hypot(a.eta() - b.eta(), remainder(a.phi() - b.phi(), 2.0 * pi))
 
 
-@cache
 def generator(name: str) -> pythia8mc.Pythia:
     """Pythia for one class, made once a process: about 0.3 s."""
+    return _generator(name)[0]
+
+
+@cache
+def _generator(name: str) -> tuple[pythia8mc.Pythia, Veto]:
     process = PROCESSES[name]
     pythia = pythia8mc.Pythia("", False)
     for setting in (*_COMMON, *process.settings):
@@ -166,13 +169,10 @@ def generator(name: str) -> pythia8mc.Pythia:
             raise DataError(f"Pythia refuses the setting {setting!r}")
     veto = Veto(process)
     pythia.setUserHooksPtr(veto)
-    _VETOES.append(veto)  # Pythia keeps a bare pointer to its C++ half
     if not pythia.init():
         raise DataError(f"Pythia could not be initialised for {name}")
-    return pythia
+    return pythia, veto  # both: Pythia itself does not keep the Python half of the veto alive
 
-
-_VETOES: list[Veto] = []
 
 @dataclass(frozen=True)
 class Batch:
@@ -207,135 +207,6 @@ def generate(name: str, events: int) -> Batch:
 
 def _charge(pid: np.ndarray) -> np.ndarray:
     """Charge in e of stable particles."""
-    sign = np.isin(abs(pid), (211, 321, 2212, 3222)).astype(np.int64) - np.isin(abs(pid), (11, 13, 15, 3112, 3312, 3334))
-    return sign * np.sign(pid)
-
-
-@njit(cache=True)
-def _daughters(i: int, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Positions of the daughters of a particle in Pythia's record (its manual, page Particle Properties)."""
-    if first[i] == 0:
-        return np.empty(0, np.int64)
-    if last[i] == 0 or last[i] == first[i]:
-        return np.array([first[i]], np.int64)
-    if last[i] > first[i]:
-        return np.arange(first[i], last[i] + 1)
-    return np.array([last[i], first[i]], np.int64)
-
-
-@njit(cache=True)
-def _final(i: int, pid: np.ndarray, first: np.ndarray, last: np.ndarray) -> int:
-    """The last copy of a particle before it decays."""
-    while True:
-        copy = -1
-        for j in _daughters(i, first, last):
-            if pid[j] == pid[i]:
-                copy = j
-                break
-        if copy < 0:
-            return i
-        i = copy
-
-
-@njit(cache=True)
-def _unsplit(i: int, first: np.ndarray, last: np.ndarray, pid: np.ndarray) -> int:
-    """The last copy of a parton before it radiates."""
-    while True:
-        copies = _daughters(i, first, last)
-        if len(copies) != 1 or pid[copies[0]] != pid[i]:
-            return i
-        i = copies[0]
-
-
-@njit(cache=True)
-def _direction(p: np.ndarray) -> tuple[float, float]:
-    return np.arcsinh(p[2] / np.hypot(p[0], p[1])), np.arctan2(p[1], p[0])
-
-
-@njit(cache=True)
-def _products(
-    i: int, pid: np.ndarray, first: np.ndarray, last: np.ndarray, momenta: np.ndarray, out: np.ndarray
-) -> tuple[int, int, int]:
-    """Fill the directions of what a resonance decays to; gives (quarks and gluons, leptons, heaviest light parton).
-
-    Quarks are taken as they leave the decay, leptons after they have radiated, neutrinos left out.
-    """
-    partons, leptons, flavour, lepton = 0, 0, 0, 0
-    stack, depth = np.empty(16, np.int64), 1
-    stack[0] = i
-    while depth > 0:
-        depth -= 1
-        for j in _daughters(_final(stack[depth], pid, first, last), first, last):
-            kind = abs(pid[j])
-            if kind in (23, 24):
-                stack[depth] = j
-                depth += 1
-            elif (kind in (1, 2, 3, 4, 5, 21) or kind in (11, 13)) and partons + leptons < PRODUCTS:
-                at = j if kind not in (11, 13) else _final(j, pid, first, last)
-                place = DIRECTIONS + 2 * (partons + leptons)
-                out[place], out[place + 1] = _direction(momenta[at])
-                if kind in (11, 13):
-                    leptons, lepton = leptons + 1, kind
-                else:
-                    partons += 1
-                    if not (abs(pid[i]) == 6 and kind == 5):
-                        flavour = max(flavour, kind)
-    return partons, leptons, lepton if leptons > 0 else flavour
-
-
-@njit(cache=True)
-def _code(parent: int, partons: int, leptons: int, kind: int) -> int:
-    """JetClass's number for what a jet was matched to (its aux_truth_match)."""
-    if parent == 25:
-        if leptons > 0:
-            return 46
-        if partons == 4:
-            return 45
-        return 41 if kind == 5 else 42 if kind == 4 else 44 if kind == 21 else 43
-    if parent == 6:
-        if leptons > 0:
-            return 15 if kind == 11 else 16
-        return 11 if kind >= 4 else 12
-    if parent == 24:
-        return 21 if kind >= 4 else 22
-    if parent == 23:
-        return 31 if kind == 5 else 32 if kind == 4 else 33
-    return 50
-
-
-@njit(cache=True)
-def candidates(
-    pid: np.ndarray,
-    first: np.ndarray,
-    last: np.ndarray,
-    momenta: np.ndarray,
-    offsets: np.ndarray,
-    parents: np.ndarray,
-    partons: int,
-    leptons: int,
-) -> np.ndarray:
-    """What may become a jet, (events, PARTNERS, WIDTH); NaN where a partner of the hard process may not."""
-    out = np.full((len(offsets) - 1, PARTNERS, WIDTH), np.nan)
-    for event in range(len(out)):
-        rows = slice(offsets[event], offsets[event + 1])
-        a, b, c, p = pid[rows], first[rows], last[rows], momenta[rows]
-        for partner in range(PARTNERS):
-            start = 5 + partner
-            if not np.any(parents == abs(a[start])):
-                continue
-            row = out[event, partner]
-            quark = abs(a[start]) <= 5 or a[start] == 21
-            if quark:
-                at = _unsplit(start, b, c, a)
-                row[DIRECTIONS], row[DIRECTIONS + 1] = _direction(p[at])
-                found = 1, 0, 0
-            else:
-                at = _final(start, a, b, c)
-                found = _products(start, a, b, c, p, row)
-            if found[0] != partons or found[1] != leptons:
-                row[:] = np.nan
-                continue
-            row[PT] = np.hypot(p[at, 0], p[at, 1])
-            row[ETA], row[PHI] = _direction(p[at])
-            row[PID], row[CODE] = a[at], _code(abs(a[at]), found[0], found[1], found[2])
-    return out
+    code = abs(pid)
+    charge = np.isin(code, _PLUS).astype(np.int64) - np.isin(code, _MINUS).astype(np.int64)
+    return charge * np.sign(pid)

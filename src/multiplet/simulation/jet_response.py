@@ -18,7 +18,6 @@ from numba import njit
 
 from multiplet.simulation.jet_tracks import (
     COLUMNS,
-    D0,
     ENERGY,
     ETA,
     MASS,
@@ -94,7 +93,7 @@ def _tower(hcal: bool, eta: float, phi: float) -> int:
     ring = np.searchsorted(edges, eta) - 1
     if ring < 0 or ring >= len(cells):
         return -1
-    cell = int(floor((phi + pi) / (2.0 * pi) * cells[ring]))
+    cell = floor((phi + pi) / (2.0 * pi) * cells[ring])
     return ring * 1000 + min(max(cell, 0), cells[ring] - 1)
 
 

@@ -11,7 +11,10 @@ from math import atan2, hypot, inf, log, pi, sqrt
 import awkward as ak
 import fastjet
 import numpy as np
+from fastjet import _swig
 from numba import njit
+
+_swig.ClusterSequence.set_fastjet_banner_stream(None)  # else FastJet prints its banner at the first clustering
 
 RADIUS = 0.8
 _Z_CUT = 0.1

@@ -43,11 +43,11 @@ def uniform(state: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def event_keys(seed: int, first: int, count: int) -> np.ndarray:
+def event_keys(seed: np.uint64, first: int, count: int) -> np.ndarray:
     """Unrelated states for the random numbers of events first, first + 1, …: (count,) uint64."""
     keys, state = np.empty(count, np.uint64), np.empty(1, np.uint64)
     for i in range(count):
-        state[0] = np.uint64(seed)
+        state[0] = seed
         start = next_bits(state)
         state[0] = start ^ np.uint64(first + i)
         keys[i] = next_bits(state)

@@ -59,9 +59,19 @@ SCHEMA: tuple[Column, ...] = (
     Column("label", "", "event", True, "int16", LABELS, "the class"),
     _event("genpart_eta", about="of the particle the jet comes from", truth=True),
     _event("genpart_phi", "rad", "of the particle the jet comes from", truth=True),
-    _event("genpart_pid", about="PDG id of the particle the jet comes from; QCD: the hard parton", dtype="int32", truth=True),
+    _event(
+        "genpart_pid",
+        about="PDG id of the particle the jet comes from; QCD: the hard parton",
+        dtype="int32",
+        truth=True,
+    ),
     _event("genpart_pt", "GeV", "of the particle the jet comes from", truth=True),
-    _event("truth_match", about="JetClass's code of the match: 11-16 top, 21-22 W, 31-33 Z, 41-46 H, 50 QCD", dtype="int16", truth=True),
+    _event(
+        "truth_match",
+        about="JetClass's code of the match: 11-16 top, 21-22 W, 31-33 Z, 41-46 H, 50 QCD",
+        dtype="int16",
+        truth=True,
+    ),
 )
 
 
@@ -84,7 +94,9 @@ class Jets:
         for name in self.processes:
             if name not in LABELS:
                 near = get_close_matches(name, LABELS, 1, 0.0)
-                raise DataError(f"there is no jet class {name!r}: did you mean {near[0]!r}? Classes: {', '.join(LABELS)}")
+                raise DataError(
+                    f"there is no jet class {name!r}: did you mean {near[0]!r}? Classes: {', '.join(LABELS)}"
+                )
         if not self.processes or len(set(self.processes)) < len(self.processes):
             raise DataError(f"processes are {self.processes}: name at least one class, and each once")
 

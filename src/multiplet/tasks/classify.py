@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,22 +16,41 @@ from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import mean_pool
 from multiplet.layers import Linear
+from multiplet.metrics import (
+    Measured,
+    Rejection,
+    accuracy,
+    auc_one_versus_one,
+    bootstrap,
+    confusion,
+    rejection,
+    two_class_score,
+)
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
 
 @dataclass(frozen=True)
 class Classify:
-    """Cross-entropy on the truth column `label`; events where it is below 0 are unlabelled and left out."""
+    """Cross-entropy on the truth column `label`; events where it is below 0 are unlabelled and left out.
+
+    `background` is the class that rejections are measured against; the first one where empty.
+    """
 
     label: str = "label"
+    background: str = ""
 
     def build(self, encoder: Encoder, shape: Shape) -> ClassifyNet:
         """The task for this encoder; RecipeError where the events carry no such label with named classes."""
         if self.label not in shape.classes:
-            raise RecipeError(f"Classify.label is {self.label!r}, and no label of the events is called so "
-                              f"({did_you_mean(self.label, shape.classes)})")
-        return ClassifyNet(self, encoder, shape.classes[self.label])
+            raise RecipeError(
+                f"Classify.label is {self.label!r}, and no label of the events is called so "
+                f"({did_you_mean(self.label, shape.classes)})"
+            )
+        classes = shape.classes[self.label]
+        if self.background and self.background not in classes:
+            raise RecipeError(f"Classify.background is {self.background!r} ({did_you_mean(self.background, classes)})")
+        return ClassifyNet(self, encoder, classes)
 
 
 class ClassifyNet(nn.Module):
@@ -43,11 +65,11 @@ class ClassifyNet(nn.Module):
         self.spec, self.classes = spec, classes
         self.out = Linear(encoder.width, len(classes), encoder.param, bias=True, zero=encoder.param.zero_readout)
 
-    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
         """1 for labelled events with at least one point, else 0."""
         return {"cross_entropy": ((tokens.truth[self.spec.label] >= 0) & tokens.mask.any(1)).float()}
 
-    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, "B"]]:
+    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
         label = tokens.truth[self.spec.label].long().clamp(min=0)
         return {"cross_entropy": F.cross_entropy(self.logits(encoder, tokens), label, reduction="none")}
 
@@ -56,7 +78,42 @@ class ClassifyNet(nn.Module):
         hidden = encoder(tokens)
         return self.out(mean_pool(hidden.points, hidden.mask)).float()
 
-    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, "B"]]:
+    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, B]]:
         """`score_CLASS` (B,) for each class: probabilities that sum to 1."""
         scores = self.logits(encoder, tokens).softmax(-1)
         return {f"score_{name}": scores[:, n] for n, name in enumerate(self.classes)}
+
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """The truth columns that predictions are kept beside."""
+        return (self.spec.label,)
+
+    def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
+        """Metrics with 68 % bootstrap intervals from predictions and truth, a column each; unlabelled events left out.
+
+        Rejections are 1/ε_B at the first point of the ROC curve with a signal efficiency above the one named, on the
+        score s = p_S/(p_S + p_B) and on jets of these two classes only.
+        """
+        labelled = table[self.spec.label] >= 0
+        label = table[self.spec.label][labelled].astype(np.int64)
+        scores = np.stack([table[f"score_{name}"][labelled] for name in self.classes], axis=1)
+        present = np.unique(label)
+        metrics = {"accuracy": bootstrap(accuracy, label, scores)}
+        if len(present) == len(self.classes):
+            metrics["auc"] = bootstrap(auc_one_versus_one, label, scores)
+        background = self.classes.index(self.spec.background) if self.spec.background else 0
+        for signal in present[present != background] if background in present else ():
+            pair = (label == signal) | (label == background)
+            score, _ = two_class_score(scores[pair], int(signal), background)
+            for efficiency in EFFICIENCIES:
+                name = f"rejection {self.classes[signal]} at {efficiency:.1%}"
+                metrics[name] = bootstrap(partial(_rejection, efficiency=efficiency), label[pair] == signal, score)
+        counts = confusion(label, scores.argmax(1), len(self.classes))
+        return Measured(metrics, self.classes, counts)
+
+
+EFFICIENCIES = (0.3, 0.5, 0.99, 0.995)
+
+
+def _rejection(signal: np.ndarray, score: np.ndarray, efficiency: float) -> Rejection:
+    return rejection(score[signal], score[~signal], efficiency)

@@ -1,0 +1,5 @@
+"""`python -m multiplet` is `multiplet`."""
+
+from multiplet.cli import main
+
+main()

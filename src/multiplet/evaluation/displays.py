@@ -1,0 +1,44 @@
+"""Displays of single events of a run: what the model saw, and what it said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from multiplet.data.events import Split
+from multiplet.evaluation.plots import describe, jet_display
+from multiplet.files import read_json
+from multiplet.recipe import open_run
+from multiplet.representation.jets import FLAGS
+from multiplet.tasks.classify import Classify
+
+
+def jet_displays(run: Path | str, wanted: int = 4) -> dict[str, Figure]:
+    """One jet each of the first `wanted` classes of an evaluated classification run, by title."""
+    opened = open_run(run)
+    if not isinstance(opened.recipe.objective, Classify) or not (opened.path / "predictions.parquet").is_file():
+        return {}
+    split: Split = read_json(opened.path / "metrics.json")["split"]
+    table = pq.read_table(opened.path / "predictions.parquet")
+    classes = [name.removeprefix("score_") for name in table.column_names if name.startswith("score_")]
+    label = table[opened.recipe.objective.label].to_numpy()
+    rows = [int(np.argmax(label == code)) for code in range(len(classes)) if (label == code).any()][:wanted]
+    cloud = opened.recipe.data.open().read(split, np.asarray(rows))
+    figures = {}
+    for place, row in enumerate(rows):
+        real = cloud.mask[place].numpy()
+        jet = {name: value[place].numpy()[real] for name, value in cloud.points.items()}
+        flags = np.stack([jet[flag] for flag in FLAGS], axis=1)
+        kinds = [_KINDS[int(np.argmax(flag))] if flag.any() else "particle" for flag in flags]
+        scores = {name: float(table[f"score_{name}"][row].as_py()) for name in classes}
+        title = describe(classes[label[row]], scores)
+        figures[f"{split} event {row}: {title}"] = jet_display(
+            jet["deta"], jet["dphi"], np.hypot(jet["px"], jet["py"]), kinds, jet["charge"], title
+        )
+    return figures
+
+
+_KINDS = [flag.removeprefix("is_").replace("_", " ") for flag in FLAGS]

@@ -1,0 +1,307 @@
+"""The contracts of the design, for every implementation there is: the next one is a line in a list here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from toys import SCHEMA
+
+from multiplet.backbones.transformer import Rotary, Transformer
+from multiplet.cloud import Cloud
+from multiplet.data.events import Events
+from multiplet.draws import Draws
+from multiplet.encoder import Encode, Encoder
+from multiplet.model import Model, Objective
+from multiplet.objectives.decoder import CrossDecoder
+from multiplet.objectives.diffusion import Diffusion
+from multiplet.objectives.masked import Masked
+from multiplet.objectives.targets import Code, MeanSquared
+from multiplet.parametrisation import MuP, Standard
+from multiplet.representation.features import Identity, Log, SymLog, Tanh
+from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
+from multiplet.representation.orders import AsMeasured, Ascending, Descending
+from multiplet.representation.represent import Represent, RepresentNet
+from multiplet.representation.tokenizers import KMeans
+from multiplet.representation.tokens import Tokens, gather
+from multiplet.tasks.classify import Classify
+
+BACKBONES = [
+    pytest.param(Transformer(32, 2, head_dim=8, position=Rotary()), id="transformer-rotary"),
+    pytest.param(Transformer(32, 2, head_dim=8, position=None), id="transformer-set"),
+]
+SETS = [Transformer(32, 2, head_dim=8, position=None)]
+OBJECTIVES = [
+    pytest.param(Masked(decoder=CrossDecoder(2, head_dim=8), target=Diffusion(width=16, depth=2)), id="diffusion"),
+    pytest.param(Masked(decoder=CrossDecoder(1, head_dim=8), target=MeanSquared()), id="mean-squared"),
+    pytest.param(Masked(decoder=CrossDecoder(1, head_dim=8), target=Code()), id="code"),
+    pytest.param(Masked(hide=0.125, predict=None, decoder=CrossDecoder(1, head_dim=8)), id="one-token"),
+    pytest.param(Classify(), id="classify"),
+]
+ORDERS = [AsMeasured(), Descending("pt"), Ascending("deta")]
+PARAMETRISATIONS = [Standard(), MuP(base_width=16, base_depth=1)]
+REPRESENTATIONS = [
+    pytest.param(Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), tokenizer=KMeans(8)), id="constituents"),
+    pytest.param(
+        Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), targets=INDEPENDENT, tokenizer=KMeans(8)),
+        id="independent",
+    ),
+]
+TRANSFORMS = [
+    (Identity(), torch.linspace(-5, 5, 101)),
+    (Log(), torch.logspace(-7, 3, 101)),
+    (SymLog(0.05), torch.linspace(-50, 50, 101)),
+    (Tanh(2.0), torch.linspace(-8, 8, 101)),
+]
+
+
+@pytest.fixture(scope="module")
+def cloud(toys: Path) -> Cloud:
+    return Events(str(toys)).open().read("train", np.arange(100))
+
+
+def represented(spec: Represent, cloud: Cloud) -> RepresentNet:
+    net = spec.build(SCHEMA)
+    net.fit(cloud)
+    return net
+
+
+def model_of(objective: Objective, cloud: Cloud, backbone: Transformer | None = None, order: object = None) -> Model:
+    spec = Represent(CONSTITUENTS, JetConstituents(), order or Descending("pt"), tokenizer=KMeans(8))
+    encode = Encode(backbone or Transformer(32, 2, head_dim=8), MuP(base_width=16))
+    model = Model(spec, encode, objective, SCHEMA, seed=3)
+    model.represent.fit(cloud)
+    with torch.no_grad():  # away from the zeros that readouts, queries and gates start at
+        for number, parameter in enumerate(model.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter += 0.1 * noise / max(parameter.shape[-1:] or (1,)) ** 0.5
+    return model.eval()
+
+
+def padded(cloud: Cloud, extra: int, filling: float) -> Cloud:
+    """The same events with more padding, and with something in all of the padding."""
+
+    def pad(value: Tensor) -> Tensor:
+        if value.dim() == 1:
+            return value
+        wide = torch.nn.functional.pad(value, (0, extra))
+        mask = torch.nn.functional.pad(cloud.mask, (0, extra))
+        fill = filling if value.is_floating_point() else 7
+        return wide if value.dtype is torch.bool else wide.masked_fill(~mask, fill)
+
+    return cloud.map(pad)
+
+
+def permuted(cloud: Cloud, seed: int = 0) -> tuple[Cloud, Tensor]:
+    """The same events with their real points in another order, and where each came from."""
+    chance = torch.rand(cloud.mask.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~cloud.mask, 2)
+    places = chance.argsort(1)
+    return cloud.map(lambda value: gather(value, places) if value.dim() == 2 else value), places
+
+
+@pytest.mark.parametrize("filling", [0.0, float("nan"), 1e9, -999.0])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_padding_changes_nothing(objective: Objective, filling: float, cloud: Cloud) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    plain, other = model.tokens(cloud), model.tokens(padded(cloud, 7, filling))
+    first, second = model(plain, draws), model(other, draws)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=2e-5, rtol=2e-5)
+    outputs = [
+        model.encoder(tokens).points[:, : cloud.mask.shape[1]] * cloud.mask[..., None] for tokens in (plain, other)
+    ]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_event_does_not_depend_on_its_batch(objective: Objective, cloud: Cloud) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    together = model(model.tokens(cloud), draws)
+    apart = [model(model.tokens(cloud.events(slice(n, n + 1))), draws) for n in range(5)]
+    for name, values in together.items():
+        torch.testing.assert_close(values[:5], torch.cat([one[name] for one in apart]), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_events_too_small_to_say_anything_stay_finite_and_weigh_nothing(objective: Objective, cloud: Cloud) -> None:
+    small = replace(cloud, mask=cloud.mask & (torch.arange(cloud.mask.shape[1]) < torch.arange(100)[:, None] % 3))
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    tokens = model.tokens(small)
+    losses, weights = model(tokens, draws), model.objective.weights(tokens, draws)
+    torch.stack([value.sum() for value in losses.values()]).sum().backward()
+    assert all(value.isfinite().all() for value in losses.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert all((weight[small.mask.sum(1) == 0] == 0).all() for weight in weights.values())
+    assert all(weight[small.mask.sum(1) == 2].all() for weight in weights.values())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_batch_without_events_gives_a_zero_loss_that_can_be_differentiated(
+    objective: Objective, cloud: Cloud
+) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    losses = model(model.tokens(cloud.events(slice(0, 0))), draws)
+    assert all(value.shape == (0,) for value in losses.values())
+    torch.stack([value.sum() for value in losses.values()]).sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_mean_over_parts_with_known_weights_is_the_mean_over_the_batch(objective: Objective, cloud: Cloud) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    tokens = model.tokens(cloud)
+    values, weights = model(tokens, draws), model.objective.weights(tokens, draws)
+    for name in values:
+        whole = (values[name] * weights[name]).sum() / weights[name].sum()
+        parts = [model.tokens(cloud.events(slice(start, start + 34))) for start in range(0, 100, 34)]
+        total = sum(model.objective.weights(part, draws)[name].sum() for part in parts)
+        shares = [(model(p, draws)[name] * model.objective.weights(p, draws)[name]).sum() / total for p in parts]
+        torch.testing.assert_close(torch.stack(shares).sum(), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id != "classify"])
+def test_labels_never_reach_an_objective_without_labels(objective: Objective, cloud: Cloud) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    blind = replace(cloud, truth={name: torch.zeros_like(value) for name, value in cloud.truth.items()})
+    first, second = model(model.tokens(cloud), draws), model(model.tokens(blind), draws)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_truth_and_targets_never_reach_the_encoder(backbone: Transformer, cloud: Cloud) -> None:
+    model = model_of(Classify(), cloud, backbone)
+    tokens = model.tokens(cloud)
+    changed = replace(
+        tokens,
+        truth={name: value + 1 for name, value in tokens.truth.items()},
+        targets={name: value + 1 for name, value in tokens.targets.items()},
+    )
+    assert torch.equal(model.encoder(tokens).points, model.encoder(changed).points)
+
+
+@pytest.mark.parametrize("backbone", SETS)
+def test_sets_do_not_care_for_order(backbone: Transformer, cloud: Cloud) -> None:
+    model = model_of(Classify(), cloud, backbone, AsMeasured())
+    moved, places = permuted(cloud)
+    first, second = (model.encoder(model.tokens(c)).points for c in (cloud, moved))
+    torch.testing.assert_close(
+        gather(first, places) * moved.mask[..., None], second * moved.mask[..., None], atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("backbone", [BACKBONES[0].values[0]])
+def test_an_order_by_a_quantity_undoes_any_permutation_of_the_file(backbone: Transformer, cloud: Cloud) -> None:
+    model = model_of(Classify(), cloud, backbone)
+    first, second = (model.objective.predict(model.encoder, model.tokens(c)) for c in (cloud, permuted(cloud)[0]))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_are_permutations_and_truth_moves_along(order: object, cloud: Cloud) -> None:
+    marked = replace(cloud, truth={**cloud.truth, "mark": cloud.points["deta"] * 2})
+    net = Represent(CONSTITUENTS, JetConstituents(), order).build(SCHEMA)
+    net.fit(cloud)
+    tokens = net(marked)
+    assert torch.equal(tokens.index.sort(1).values, torch.arange(cloud.mask.shape[1]).expand_as(tokens.index))
+    assert torch.equal(tokens.mask, cloud.mask)  # real points stay at the left
+    deta = gather(cloud.points["deta"], tokens.index)
+    assert torch.equal(tokens.truth["mark"][tokens.mask], (deta * 2)[tokens.mask])
+    key = order.key(net.spec.quantities.point(cloud))
+    if key is not None:
+        ordered = gather(key, tokens.index)
+        assert (ordered[:, 1:] >= ordered[:, :-1])[tokens.mask[:, 1:]].all()
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id != "classify"])
+def test_what_is_hidden_is_hidden(objective: Masked, cloud: Cloud) -> None:
+    model, draws = model_of(objective, cloud), Draws(1, 2)
+    tokens = model.tokens(cloud)
+    masks = model.objective.draw(tokens, draws)
+    visible = torch.zeros_like(tokens.mask).scatter(1, masks.visible, masks.visible_mask)
+    changed = replace(
+        tokens,
+        x=torch.where(visible[..., None], tokens.x, torch.full_like(tokens.x, 5.0)),
+        ids={name: torch.where(visible, ids, torch.zeros_like(ids)) for name, ids in tokens.ids.items()},
+    )
+    first, second = (model.objective.conditions(model.encoder, t, draws)[0] for t in (tokens, changed))
+    assert torch.equal(first, second)
+    assert not torch.equal(tokens.x, changed.x)
+
+
+@pytest.mark.parametrize("param", PARAMETRISATIONS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_part_of_the_embedding_can_be_replaced(backbone: Transformer, param: Standard, cloud: Cloud) -> None:
+    net = represented(REPRESENTATIONS[0].values[0], cloud)
+    tokens = net(cloud)
+    encoder = Encoder(Encode(backbone, param, ids=("code",)), net.shape)
+    hide = torch.zeros_like(tokens.mask)
+    hide[:, 1] = True
+    vector = torch.ones(int(encoder.width))
+    changed = replace(tokens, ids={"code": torch.where(hide, 0, tokens.ids["code"])})
+    outputs = [encoder(t, {"id_code": (hide, vector)}).points for t in (tokens, changed)]
+    assert torch.equal(*outputs)
+    assert not torch.equal(encoder(tokens).points, outputs[0])
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIONS)
+def test_standardised_features_are_of_order_one_and_come_back(spec: Represent, cloud: Cloud) -> None:
+    net = represented(spec, cloud)
+    tokens = net(cloud)
+    real = tokens.x[tokens.mask]
+    assert real.abs().max() <= spec.clip
+    fitted = [n for n, f in enumerate(spec.features) if type(f.scale).__name__ == "Fitted"]
+    assert (real[:, fitted].mean(0).abs() < 0.1).all()
+    assert (real[:, fitted].std(0) < 1.1).all()
+    measured = spec.quantities.point(cloud)
+    for feature, back in zip(spec.features, net.features.inverse(tokens.x).values(), strict=True):
+        inside = tokens.mask & (tokens.x[..., list(net.shape.columns).index(feature.name)].abs() < spec.clip)
+        truth = gather(measured[feature.quantity].float(), tokens.index)
+        torch.testing.assert_close(back[inside], truth[inside], rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("transform", "values"), TRANSFORMS)
+def test_transforms_have_analytic_inverses_and_rise(transform: Identity, values: Tensor) -> None:
+    forward = transform.forward(values)
+    torch.testing.assert_close(transform.inverse(forward), values, rtol=2e-3, atol=1e-6)
+    assert (forward.diff() > 0).all()
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIONS)
+def test_ids_are_in_range_and_stand_for_the_nearest_code(spec: Represent, cloud: Cloud) -> None:
+    net = represented(spec, cloud)
+    tokens = net(cloud)
+    targets, ids = tokens.targets["x"], tokens.ids["code"]
+    assert ids.min() >= 0
+    assert ids.max() < net.tokenizer.codes
+    distance = torch.cdist(targets, net.tokenizer.centroids)
+    own = distance.gather(2, ids[..., None])[..., 0]
+    torch.testing.assert_close(own[tokens.mask], distance.min(2).values[tokens.mask], rtol=1e-3, atol=1e-3)
+    assert torch.equal(net.tokenizer.encode(net.tokenizer.decode(ids))[tokens.mask], ids[tokens.mask])
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIONS)
+def test_a_representation_is_fitted_once_and_saved(spec: Represent, cloud: Cloud) -> None:
+    net = spec.build(SCHEMA)
+    with pytest.raises(ValueError, match="never fitted"):
+        net(cloud)
+    net.fit(cloud)
+    with pytest.raises(ValueError, match="fitted already"):
+        net.fit(cloud)
+    other = spec.build(SCHEMA)
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(other(cloud).x, net(cloud).x)
+
+
+def test_tokens_keep_rank_and_index_when_some_are_selected(cloud: Cloud) -> None:
+    tokens: Tokens = represented(REPRESENTATIONS[0].values[0], cloud)(cloud)
+    places = torch.tensor([[2, 4]]).expand(len(cloud), 2)
+    part = tokens.select(places, torch.ones(len(cloud), 2, dtype=torch.bool))
+    assert torch.equal(part.rank, places)
+    assert torch.equal(part.x[:, 1], tokens.x[:, 4])
+    assert torch.equal(part.index[:, 0], tokens.index[:, 2])
+    assert torch.equal(part.truth["label"], tokens.truth["label"])
