@@ -13,6 +13,7 @@ install_import_hook("multiplet", "checking.check")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
 from toys import write_toys  # noqa: E402
 
 torch.set_num_threads(1)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import SCHEMA
 
 from multiplet.backbones.transformer import Rotary, Transformer
 from multiplet.cloud import Cloud
@@ -24,11 +23,12 @@ from multiplet.objectives.targets import Code, MeanSquared
 from multiplet.parametrisation import MuP, Standard
 from multiplet.representation.features import Identity, Log, SymLog, Tanh
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
-from multiplet.representation.orders import AsMeasured, Ascending, Descending
+from multiplet.representation.orders import Ascending, AsMeasured, Descending
 from multiplet.representation.represent import Represent, RepresentNet
 from multiplet.representation.tokenizers import KMeans
 from multiplet.representation.tokens import Tokens, gather
 from multiplet.tasks.classify import Classify
+from toys import SCHEMA
 
 BACKBONES = [
     pytest.param(Transformer(32, 2, head_dim=8, position=Rotary()), id="transformer-rotary"),

@@ -127,7 +127,7 @@ def loss_curves(
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
     axes.set(xlabel="training step", ylabel=plain(label.replace("_", " ")))
-    axes.margins(x=0.02)
+    axes.margins(x=0.02, y=0.09)
     if colours:
         figure.legend(loc="outside upper center", ncols=2)  # in the axes it would cover a reference's name
     return figure

@@ -120,10 +120,9 @@ def _check(generator: Generator, events: int, workers: int, shard_events: int, f
     faults = []
     if events < 1:
         faults.append(f"events is {events}: ask for at least 1")
-    if workers < 1:
-        faults.append(f"workers is {workers}: at least 1 is needed")
-    if shard_events < 1:
-        faults.append(f"shard_events is {shard_events}: at least 1 is needed")
+    for name, value in (("workers", workers), ("shard_events", shard_events)):
+        if value < 1:
+            faults.append(f"{name} is {value}: at least 1 is needed")
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         faults.append(f"fractions are {fractions}: give train, validation, test, none negative, with sum 1")
     if not generator.streams:

@@ -68,7 +68,7 @@ _COMMON = (
 )
 
 # When the shower has come down to this scale, an accepted jet (pT > 500 GeV, |η| < 2, products within ΔR < 0.8) has
-# these properties but for about 0.1 % (docs/log.md). All partons within _NEAR of the decay count towards its pT.
+# these properties but for 5 in 7071 (docs/log.md). All partons within _NEAR of the decay count towards its pT.
 _SCALE, _PT_MIN, _ETA_MAX, _SPREAD_MAX, _NEAR = 10.0, 440.0, 2.4, 1.4, 1.6
 
 

@@ -14,8 +14,8 @@ from math import asinh, cos, cosh, floor, hypot, log, pi, sin, sinh, sqrt
 from math import exp as exponential
 
 import numpy as np
-from numba import njit
 
+from multiplet.simulation.compiled import compiled
 from multiplet.simulation.jet_tracks import (
     COLUMNS,
     ENERGY,
@@ -59,7 +59,7 @@ _ECAL_EDGES, _ECAL_CELLS = _ecal()
 _HCAL_EDGES, _HCAL_CELLS = _hcal()
 
 
-@njit(cache=True)
+@compiled
 def resolution(hcal: bool, eta: float, energy: float) -> float:
     """σ_E in GeV of a tower centred at η."""
     eta = abs(eta)
@@ -73,7 +73,7 @@ def resolution(hcal: bool, eta: float, energy: float) -> float:
     return shape * sqrt((0.008 * energy) ** 2 + 0.11**2 * energy + 0.40**2)
 
 
-@njit(cache=True)
+@compiled
 def fraction(hcal: bool, pid: int) -> float:
     """The share of a particle's energy that a calorimeter sees."""
     pid = abs(pid)
@@ -86,7 +86,7 @@ def fraction(hcal: bool, pid: int) -> float:
     return 1.0 if hcal else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _tower(hcal: bool, eta: float, phi: float) -> int:
     """The number of the tower at a direction, -1 outside."""
     edges, cells = (_HCAL_EDGES, _HCAL_CELLS) if hcal else (_ECAL_EDGES, _ECAL_CELLS)
@@ -97,7 +97,7 @@ def _tower(hcal: bool, eta: float, phi: float) -> int:
     return ring * 1000 + min(max(cell, 0), cells[ring] - 1)
 
 
-@njit(cache=True)
+@compiled
 def log_normal(mean: float, sigma: float, state: np.ndarray) -> float:
     """A log-normal number of this mean and standard deviation; 0 where the mean is."""
     if mean <= 0.0:
@@ -106,7 +106,7 @@ def log_normal(mean: float, sigma: float, state: np.ndarray) -> float:
     return mean * exponential(width * normal(state) - 0.5 * width**2)
 
 
-@njit(cache=True)
+@compiled
 def _rescale(row: np.ndarray, factor: float) -> None:
     """Multiply a track's momentum, keeping its mass."""
     for axis in (PX, PY, PZ):
@@ -114,7 +114,7 @@ def _rescale(row: np.ndarray, factor: float) -> None:
     row[ENERGY] = sqrt(row[PX] ** 2 + row[PY] ** 2 + row[PZ] ** 2 + row[MASS] ** 2)
 
 
-@njit(cache=True)
+@compiled
 def _neutral(hcal: bool, energy: float, eta: float, phi: float, out: np.ndarray) -> None:
     pt = energy / cosh(eta)
     out[:] = 0.0
@@ -122,7 +122,7 @@ def _neutral(hcal: bool, energy: float, eta: float, phi: float, out: np.ndarray)
     out[PID] = NEUTRAL_HADRON if hcal else PHOTON
 
 
-@njit(cache=True)
+@compiled
 def _flow(
     hcal: bool, tower: int, deposit: float, tracks: np.ndarray, members: np.ndarray, out: np.ndarray, state: np.ndarray
 ) -> int:
@@ -155,7 +155,7 @@ def _flow(
     return 0
 
 
-@njit(cache=True)
+@compiled
 def _calorimeter(
     hcal: bool, hits: np.ndarray, tracks: np.ndarray, electron: np.ndarray, out: np.ndarray, state: np.ndarray
 ) -> int:
@@ -183,7 +183,7 @@ def _calorimeter(
     return filled
 
 
-@njit(cache=True)
+@compiled
 def _event(
     particles: np.ndarray, pid: np.ndarray, charge: np.ndarray, compatible: bool, out: np.ndarray, state: np.ndarray
 ) -> int:
@@ -219,7 +219,7 @@ def _event(
     return filled
 
 
-@njit(cache=True)
+@compiled
 def respond(
     particles: np.ndarray, pid: np.ndarray, charge: np.ndarray, offsets: np.ndarray, keys: np.ndarray, compatible: bool
 ) -> tuple[np.ndarray, np.ndarray]:

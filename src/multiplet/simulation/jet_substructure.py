@@ -1,7 +1,7 @@
 """Jets of a batch of events (FastJet), and what is computed from the constituents of one jet (numba).
 
 FastJet is a GPL-2+ tool; this module is imported only when jets are made. Soft drop and N-subjettiness are written
-out here, because the batch interface of FastJet costs more than the rest of the chain; tests compare them with it.
+out here, as not every version of FastJet's Python binding has the latter; tests compare both with FastJet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import awkward as ak
 import fastjet
 import numpy as np
 from fastjet import _swig
-from numba import njit
+
+from multiplet.simulation.compiled import compiled
 
 _swig.ClusterSequence.set_fastjet_banner_stream(None)  # else FastJet prints its banner at the first clustering
 
@@ -43,7 +44,7 @@ def anti_kt(momenta: np.ndarray, offsets: np.ndarray, pt_min: float) -> tuple[np
     return event, rows, begins
 
 
-@njit(cache=True)
+@compiled
 def _place(row: np.ndarray) -> tuple[float, float, float]:
     """Rapidity, φ and pT² of a four-momentum."""
     px, py, pz, energy = row
@@ -51,7 +52,7 @@ def _place(row: np.ndarray) -> tuple[float, float, float]:
     return rapidity, atan2(py, px), px * px + py * py
 
 
-@njit(cache=True)
+@compiled
 def _separation(a: np.ndarray, b: np.ndarray) -> float:
     """ΔR² in rapidity and φ of two places."""
     dphi = abs(a[1] - b[1])
@@ -59,12 +60,12 @@ def _separation(a: np.ndarray, b: np.ndarray) -> float:
     return (a[0] - b[0]) ** 2 + dphi**2
 
 
-@njit(cache=True)
+@compiled
 def _distance(a: np.ndarray, b: np.ndarray, kt: bool, radius2: float) -> float:
     return _separation(a, b) / radius2 * (min(a[2], b[2]) if kt else 1.0)
 
 
-@njit(cache=True)
+@compiled
 def _nearest(i: int, places: np.ndarray, alive: np.ndarray, kt: bool, radius2: float) -> tuple[int, float]:
     """The nearest partner of i among the living, -1 for the beam."""
     best, at = (places[i, 2] if kt else 1.0), -1
@@ -76,7 +77,7 @@ def _nearest(i: int, places: np.ndarray, alive: np.ndarray, kt: bool, radius2: f
     return at, best
 
 
-@njit(cache=True)
+@compiled
 def recombine(momenta: np.ndarray, kt: bool, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Sequential recombination in the E-scheme: kT (arXiv hep-ph/9305266), or Cambridge/Aachen where kt is false.
 
@@ -117,7 +118,7 @@ def recombine(momenta: np.ndarray, kt: bool, radius: float) -> tuple[np.ndarray,
     return jets[:total], steps
 
 
-@njit(cache=True)
+@compiled
 def soft_drop_mass(momenta: np.ndarray) -> float:
     """Mass in GeV after soft drop (arXiv 1402.2657) with z_cut = 0.1, β = 0, on the Cambridge/Aachen tree."""
     n = len(momenta)
@@ -134,7 +135,7 @@ def soft_drop_mass(momenta: np.ndarray) -> float:
     return sqrt(max(energy**2 - px**2 - py**2 - pz**2, 0.0))
 
 
-@njit(cache=True)
+@compiled
 def n_subjettiness(momenta: np.ndarray, largest: int) -> np.ndarray:
     """τ_1 … τ_largest (arXiv 1011.2268, β = 1): Σ pT min_a ΔR(i, a) / (R Σ pT), axes = exclusive kT jets of R = 0.8."""
     n = len(momenta)
@@ -155,7 +156,7 @@ def n_subjettiness(momenta: np.ndarray, largest: int) -> np.ndarray:
     return tau
 
 
-@njit(cache=True)
+@compiled
 def _spread(places: np.ndarray, n: int, alive: np.ndarray) -> float:
     total = 0.0
     for i in range(n):
@@ -167,7 +168,7 @@ def _spread(places: np.ndarray, n: int, alive: np.ndarray) -> float:
     return total
 
 
-@njit(cache=True)
+@compiled
 def substructure(momenta: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """Soft-drop mass and τ_1 … τ_4 of each jet, (J, 5); jet i holds rows begins[i] to begins[i + 1] of momenta."""
     out = np.empty((len(begins) - 1, 5))

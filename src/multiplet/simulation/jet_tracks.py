@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import asinh, atan2, cos, exp, hypot, log, pi, sin, sqrt
 
 import numpy as np
-from numba import njit
+
+from multiplet.simulation.compiled import compiled
 
 FIELD = 3.8
 RADIUS = 1290.0
@@ -26,7 +27,7 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _S11, _S27, _S30, _S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
 
 
-@njit(cache=True)
+@compiled
 def next_bits(state: np.ndarray) -> np.uint64:
     """The next 64 bits of SplitMix64; state is one uint64, moved on in place."""
     state[0] += _GAMMA
@@ -36,13 +37,13 @@ def next_bits(state: np.ndarray) -> np.uint64:
     return z ^ (z >> _S31)
 
 
-@njit(cache=True)
+@compiled
 def uniform(state: np.ndarray) -> float:
     """The next number in (0, 1)."""
     return (np.float64(next_bits(state) >> _S11) + 0.5) / 9007199254740992.0
 
 
-@njit(cache=True)
+@compiled
 def event_keys(seed: np.uint64, first: int, count: int) -> np.ndarray:
     """Unrelated states for the random numbers of events first, first + 1, …: (count,) uint64."""
     keys, state = np.empty(count, np.uint64), np.empty(1, np.uint64)
@@ -54,21 +55,21 @@ def event_keys(seed: np.uint64, first: int, count: int) -> np.ndarray:
     return keys
 
 
-@njit(cache=True)
+@compiled
 def normal(state: np.ndarray) -> float:
     """The next standard normal number (Box, Muller 1958)."""
     radius = sqrt(-2.0 * log(uniform(state)))
     return radius * cos(2.0 * pi * uniform(state))
 
 
-@njit(cache=True)
+@compiled
 def circle(px: float, py: float, x: float, y: float, charge: int) -> tuple[float, float, float]:
     """Centre (x, y) and radius of a helix seen along the beam: R = pT / (0.2998 B |q|)."""
     signed = hypot(px, py) / (CURVATURE * charge)
     return x + signed * py / hypot(px, py), y - signed * px / hypot(px, py), abs(signed)
 
 
-@njit(cache=True)
+@compiled
 def surface(particle: np.ndarray, charge: int) -> tuple[bool, float, float]:
     """Where a particle meets the calorimeter: (reached, η, φ) of the point on the cylinder, seen from the origin.
 
@@ -107,7 +108,7 @@ def surface(particle: np.ndarray, charge: int) -> tuple[bool, float, float]:
     return True, asinh((z + path * pz / pt) / rho), atan2(y, x)
 
 
-@njit(cache=True)
+@compiled
 def perigee(particle: np.ndarray, charge: int) -> tuple[float, float, float]:
     """(d0, dz, φ): signed impact parameters in mm and the momentum's φ where the helix is closest to the beam.
 
@@ -127,7 +128,7 @@ def perigee(particle: np.ndarray, charge: int) -> tuple[float, float, float]:
     return x_d * sin(phi) - y_d * cos(phi), z + turn * swept * radius * pz / pt, phi
 
 
-@njit(cache=True)
+@compiled
 def efficiency(pid: int, pt: float, eta: float) -> float:
     """The chance that a charged particle leaves a track."""
     eta, pid = abs(eta), abs(pid)
@@ -149,7 +150,7 @@ def efficiency(pid: int, pt: float, eta: float) -> float:
     return 0.95 if central else 0.85
 
 
-@njit(cache=True)
+@compiled
 def momentum_resolution(pid: int, pt: float, eta: float) -> float:
     """σ(pT)/pT = √(a² + (b pT)²)."""
     eta, pid = abs(eta), abs(pid)
@@ -160,7 +161,7 @@ def momentum_resolution(pid: int, pt: float, eta: float) -> float:
     return hypot((0.03, 0.05, 0.15)[ring] if pid == 11 else (0.06, 0.10, 0.25)[ring], slope)
 
 
-@njit(cache=True)
+@compiled
 def impact_errors(pt: float, eta: float) -> tuple[float, float]:
     """(σ(d0), σ(dz)) in mm: fits to the card's tables; 0 where the card gives none."""
     eta = abs(eta)
@@ -173,7 +174,7 @@ def impact_errors(pt: float, eta: float) -> tuple[float, float]:
     return hypot(0.0140, 0.1632 / pt**0.885), hypot(0.0792, 0.6593 / pt**0.868)
 
 
-@njit(cache=True)
+@compiled
 def track(
     particle: np.ndarray,
     pid: int,

@@ -7,7 +7,8 @@ not at all.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from multiplet.simulation.compiled import compiled
 
 PARTNERS = 2  # the hard process makes two particles; each may be a jet
 PRODUCTS = 4  # a jet holds at most so many quarks, gluons and leptons
@@ -16,7 +17,7 @@ PT, ETA, PHI, PID, CODE, DIRECTIONS = range(6)
 WIDTH = DIRECTIONS + 2 * PRODUCTS
 
 
-@njit(cache=True)
+@compiled
 def _daughters(i: int, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Positions of the daughters of a particle in Pythia's record (its manual, page Particle Properties)."""
     if first[i] == 0:
@@ -28,7 +29,7 @@ def _daughters(i: int, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return np.array([last[i], first[i]], np.int64)
 
 
-@njit(cache=True)
+@compiled
 def _final(i: int, pid: np.ndarray, first: np.ndarray, last: np.ndarray) -> int:
     """The last copy of a particle before it decays."""
     while True:
@@ -42,7 +43,7 @@ def _final(i: int, pid: np.ndarray, first: np.ndarray, last: np.ndarray) -> int:
         i = copy
 
 
-@njit(cache=True)
+@compiled
 def _unsplit(i: int, first: np.ndarray, last: np.ndarray, pid: np.ndarray) -> int:
     """The last copy of a parton before it radiates."""
     while True:
@@ -52,12 +53,12 @@ def _unsplit(i: int, first: np.ndarray, last: np.ndarray, pid: np.ndarray) -> in
         i = copies[0]
 
 
-@njit(cache=True)
+@compiled
 def _direction(p: np.ndarray) -> tuple[float, float]:
     return np.arcsinh(p[2] / np.hypot(p[0], p[1])), np.arctan2(p[1], p[0])
 
 
-@njit(cache=True)
+@compiled
 def _products(
     i: int, pid: np.ndarray, first: np.ndarray, last: np.ndarray, momenta: np.ndarray, out: np.ndarray
 ) -> tuple[int, int, int]:
@@ -88,7 +89,7 @@ def _products(
     return partons, leptons, lepton if leptons > 0 else flavour
 
 
-@njit(cache=True)
+@compiled
 def _code(parent: int, partons: int, leptons: int, kind: int) -> int:
     """JetClass's number for what a jet was matched to (its aux_truth_match)."""
     if parent == 25:
@@ -108,7 +109,7 @@ def _code(parent: int, partons: int, leptons: int, kind: int) -> int:
     return 50
 
 
-@njit(cache=True)
+@compiled
 def candidates(
     pid: np.ndarray,
     first: np.ndarray,

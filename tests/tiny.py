@@ -1,0 +1,39 @@
+"""Tiny recipes for tests of the loop: `tests/tiny.py:masked` and `tests/tiny.py:labels` on the command line."""
+
+from multiplet.backbones.transformer import Transformer
+from multiplet.data.batches import Batches
+from multiplet.data.events import Events
+from multiplet.encoder import Encode
+from multiplet.objectives.decoder import CrossDecoder
+from multiplet.objectives.diffusion import Diffusion
+from multiplet.objectives.masked import Masked
+from multiplet.optim import AdamW, ScheduleFree
+from multiplet.parametrisation import MuP
+from multiplet.recipe import Recipe, Train
+from multiplet.representation.jets import CONSTITUENTS, JetConstituents
+from multiplet.representation.orders import Descending
+from multiplet.representation.represent import Represent
+from multiplet.tasks.classify import Classify
+from multiplet.transfer import Adapt, Scratch
+
+REPRESENT = Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), fit_events=200)
+ENCODE = Encode(Transformer(32, 1, head_dim=8), MuP(base_width=16, base_depth=1))
+
+
+def train(steps: int) -> Train:
+    """Short, and with edges of every kind in a few steps."""
+    return Train(steps, Batches(32), log_every=1, validate_every=5, validation_events=40, save_every=4, keep=3)
+
+
+def masked(data: str, steps: int = 20, free: bool = True) -> Recipe:
+    """Pretraining by diffusion."""
+    objective = Masked(
+        decoder=CrossDecoder(1, head_dim=8), target=Diffusion(width=16, depth=1, repeats=2, fixed_repeats=4)
+    )
+    optim = ScheduleFree(rate=5e-3, warmup=3) if free else AdamW(rate=2e-3, warmup=3)
+    return Recipe(Events(data), REPRESENT, ENCODE, objective, Scratch(), optim, train(steps))
+
+
+def labels(data: str, steps: int = 20, adapt: Adapt | None = None) -> Recipe:
+    """Classification."""
+    return Recipe(Events(data), REPRESENT, ENCODE, Classify(), adapt or Scratch(), AdamW(2e-3, 3), train(steps))
