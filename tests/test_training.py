@@ -71,8 +71,8 @@ def test_a_run_leaves_its_recipe_log_and_checkpoints(whole: Path, toys: Path) ->
     assert (kinds[0], kinds[-1]) == ("start", "end")
     assert kinds.count("train") == 20
     assert kinds.count("validation") == 4
-    last = [line for line in log(whole) if line["kind"] == "train"][-1]
-    assert last["losses"]["noise"] < [line for line in log(whole) if line["kind"] == "train"][0]["losses"]["noise"]
+    steps = [line for line in log(whole) if line["kind"] == "train"]
+    assert steps[-1]["losses"]["noise"] < steps[0]["losses"]["noise"]
     assert log(whole)[0]["references"]["noise: predicting nothing"] == 1.0
 
 

@@ -24,6 +24,7 @@ _WHERE = {
     "open_run": "recipe",
     "carry": "recipe",
     "simulate": "simulation.blocks",
+    "convert": "data.convert",
     "train": "training",
     "evaluate": "evaluation.evaluate",
     "report": "evaluation.report",

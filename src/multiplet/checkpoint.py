@@ -7,9 +7,10 @@ what training goes on with: the parameters as they are (y) and the optimiser's s
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Checkpoint:
     @property
     def step(self) -> int:
         """Updates done."""
-        return int(self.path.name.removeprefix("step-"))
+        return _step(self.path)
 
     def state(self) -> dict[str, Any]:
         """Everything that is not a tensor."""
@@ -50,32 +51,36 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    run: Path, step: int, weights: dict[str, Tensor], resume: dict[str, Tensor], state: dict[str, Any], keep: int = 2
+    run: Path,
+    step: int,
+    weights: Mapping[str, Tensor],
+    resume: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    keep: int = 2,
 ) -> Path:
-    """Write one checkpoint and remove all but the newest `keep`; gives its folder."""
+    """Write one checkpoint and remove all but the newest `keep` up to this step; gives its folder."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     aside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in folder.parent.glob(".step-*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir(parents=True)
-    for name, tensors, kind in (("weights", weights, "x"), ("resume", resume, "y")):
-        file = aside / f"{name}.safetensors"
-        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        save_file(held, file, metadata={"weights_are": kind})
-        flush(file)
-    write_json(aside / "state.json", state)
+    _write_tensors(aside / "weights.safetensors", weights, "x")
+    _write_tensors(aside / "resume.safetensors", resume, "y")
+    write_json(aside / "state.json", dict(state))
     hashes = {name: sha256(aside / name) for name in _FILES}
     write_json(aside / "manifest.json", {"format": FORMAT, "step": step, "sha256": hashes})
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     os.rename(aside, folder)
     flush(folder.parent)
-    _prune(folder.parent, keep)
+    for old in [path for path in _folders(run) if _step(path) <= step][max(keep, 1) :]:
+        _remove(old)
     return folder
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest valid checkpoint of a run, if any, and why newer ones were passed over."""
     refused = []
-    for path in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+    for path in _folders(run):
         if fault := _fault(path):
             refused.append(fault)
         else:
@@ -92,6 +97,16 @@ def require_newest(run: Path) -> Checkpoint:
     return found
 
 
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _folders(run: Path) -> list[Path]:
+    """The folders that are called as checkpoints are, the newest first."""
+    paths = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in paths if re.fullmatch(r"step-\d{8,}", path.name)), key=_step, reverse=True)
+
+
 def _fault(path: Path) -> str:
     """Why a folder is no valid checkpoint; empty where it is one."""
     try:
@@ -99,18 +114,27 @@ def _fault(path: Path) -> str:
         if manifest["format"] != FORMAT:
             return f"{path} has format {manifest['format']}, this version reads {FORMAT}"
         wrong = [name for name in _FILES if sha256(path / name) != manifest["sha256"][name]]
+        if manifest["step"] != _step(path):
+            return f"{path} was written as that of step {manifest['step']}"
     except (OSError, KeyError, TypeError, CorruptError) as error:
-        return f"{path} is incomplete ({error})"
-    return f"{path}: {wrong} are not what was written" if wrong else ""
+        return f"{path} is incomplete or damaged ({error})"
+    return f"{path}: {', '.join(wrong)} changed after writing" if wrong else ""
 
 
-def _prune(folder: Path, keep: int) -> None:
-    complete = sorted(folder.glob("step-*"))
-    for old in complete[: max(len(complete) - keep, 0)]:
-        # Losing the manifest first, so that a kill in between leaves a folder that does not count.
-        with contextlib.suppress(FileNotFoundError):
-            (old / "manifest.json").unlink()
-        shutil.rmtree(old, ignore_errors=True)
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint, the manifest first: what a kill, or a reader on a network disk, leaves does not count."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str) -> None:
+    """One safetensors file that says which weights it holds, flushed, with the mode that other files get."""
+    path.touch()
+    mode = path.stat().st_mode  # safetensors itself makes files that only their owner reads
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(held, path, metadata={"weights_are": kind})
+    path.chmod(mode)
+    flush(path)
 
 
 def _load(path: Path, kind: str) -> dict[str, Tensor]:

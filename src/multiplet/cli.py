@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from multiplet.errors import MultipletError
+from multiplet.errors import DataError, MultipletError
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -48,9 +48,9 @@ def simulate_jets(
     """JetClass-like jets: Pythia 8, FastJet and a fast CMS-like response (needs the extra `simulate`; GPL tools)."""
     from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
-    from multiplet.simulation.jets import CLASSES, Jets
+    from multiplet.simulation.jets import LABELS, Jets
 
-    wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or CLASSES
+    wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or LABELS
     bar = show("simulate jets")
     made = simulate(
         Jets(wanted, not physical), out, events, seed, workers, progress=lambda n, of: bar.update(n, of, "")
@@ -70,8 +70,12 @@ def convert(
     from multiplet.data.convert import convert as run
     from multiplet.data.formats import find
 
-    train, validation, test = (float(share) for share in fractions.split(","))
-    _say(run(find(format), sources, out, (train, validation, test)))
+    try:
+        train, validation, test = (float(share) for share in fractions.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{fractions!r} are not three numbers such as 0.8,0.1,0.1") from None
+    counts = run(find(format), sources, out, (train, validation, test))
+    _say(f"{sum(counts.values())} events in {out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -125,9 +129,19 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the first run where not given.")] = None,
 ) -> None:
     """One self-contained page: metrics, curves, confusion, event displays, how to reproduce."""
+    from multiplet.evaluation.displays import jet_displays
     from multiplet.evaluation.report import report as run
+    from multiplet.evaluation.study import differences, label_figure, rows
 
-    _say(str(run(runs, out)))
+    found = rows(runs)
+    figures = {"Accuracy and the number of labels": figure} if (figure := label_figure(found)) else {}
+    try:
+        figures |= jet_displays(runs[0])
+    except DataError as error:
+        _say(f"no event displays: {error}")
+    for labels, difference in differences(found).items():
+        _say(f"{labels:,} labels, fine-tuned minus from scratch: {difference}")
+    _say(str(run(runs, out, figures)))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from torch import Tensor
 from multiplet.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cloud:
     """A batch of events in physical units, padded on the right; what `mask` does not cover means nothing."""
 
@@ -20,7 +20,7 @@ class Cloud:
     event: dict[str, Tensor]  # name → (B,), measured for the event
     truth: dict[str, Tensor]  # name → (B,) or (B, N), simulated or labelled; never an input
     mask: Bool[Tensor, "B N"]  # True where a point is real
-    index: Int[Tensor, B]  # each event's place in its split: what randomness and predictions are keyed by
+    index: Int[Tensor, " B"]  # each event's place in its split: what randomness and predictions are keyed by
 
     def __len__(self) -> int:
         return len(self.index)
@@ -36,8 +36,9 @@ class Cloud:
         )
 
     def to(self, device: torch.device | str) -> Cloud:
-        """The cloud on another device; the copy overlaps with computation where the memory is pinned."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """The cloud on another device; a copy to a GPU overlaps with computation where the memory is pinned."""
+        overlap = torch.device(device).type != "cpu"  # a copy to the CPU could be read before it is there
+        return self.map(lambda tensor: tensor.to(device, non_blocking=overlap))
 
     def pin_memory(self) -> Cloud:
         """The cloud in page-locked memory, for copies to a GPU that overlap with computation."""

@@ -53,25 +53,26 @@ class Draws:
         """The same step's draws, told apart by a number."""
         return replace(self, repeat=repeat)
 
-    def uniform(self, stream: str, index: Int[Tensor, B], slots: Int[Tensor, "B S"], items: int) -> Tensor:
+    def uniform(self, stream: str, index: Int[Tensor, " B"], slots: Int[Tensor, "B S"], items: int) -> Tensor:
         """Uniform numbers in (0, 1), shape (B, S, items): for each event `index`, slot and item."""
         return _unit(_shift(self._bits(stream, index, slots, items), 41))
 
-    def normal(self, stream: str, index: Int[Tensor, B], slots: Int[Tensor, "B S"], items: int) -> Tensor:
+    def normal(self, stream: str, index: Int[Tensor, " B"], slots: Int[Tensor, "B S"], items: int) -> Tensor:
         """Standard normal numbers, shape (B, S, items), by the transform of Box and Muller (1958)."""
         bits = self._bits(stream, index, slots, items)
         radius = torch.sqrt(-2.0 * torch.log(_unit(_shift(bits, 41))))
         return radius * torch.cos((2.0 * math.pi) * _unit(_shift(bits, 16) & 0x7FFFFF))
 
     def _bits(self, stream: str, index: Tensor, slots: Tensor, items: int) -> Tensor:
-        key = index.new_tensor(_signed(self.seed * 0x9E3779B97F4A7C15 + zlib.crc32(stream.encode())))
+        # The key is mixed on the CPU, where it costs a GPU no copy and no kernels; one number may meet any device.
+        key = torch.tensor(_signed(self.seed * _GOLDEN + zlib.crc32(stream.encode())), device="cpu")
         for word in (self.step, self.repeat):
             key = _mix(key + _signed(_GOLDEN * (word + 1)))
-        event = _mix(key ^ _mix(index * _GOLDEN))[:, None]
-        slot = _mix(event ^ (slots + 1) * _GOLDEN)[..., None]
+        event = _mix(key ^ _mix(index.long() * _GOLDEN))[:, None]
+        slot = _mix(event ^ (slots.long() + 1) * _GOLDEN)[..., None]
         return _mix(slot + (torch.arange(items, device=index.device) + 1) * _GOLDEN)
 
 
-def _unit(bits: Tensor) -> Float[Tensor, ...]:
+def _unit(bits: Tensor) -> Float[Tensor, " ..."]:
     """23 random bits as a float32 in the open interval (0, 1), the same on every device."""
     return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))

@@ -57,9 +57,16 @@ def read_json(path: Path) -> Any:
 
 
 def seal(folder: Path) -> None:
-    """Write SHA256SUMS over the files of a folder, as `sha256sum -c SHA256SUMS` checks them."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "SHA256SUMS"))
-    )
-    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    write_atomically(folder / "SHA256SUMS", "".join(lines).encode())
+    """Write SHA256SUMS over the files of a folder but hidden ones, as `sha256sum -c SHA256SUMS` checks them."""
+    sums = folder / "SHA256SUMS"
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path != sums)
+    seen = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    write_atomically(sums, b"".join(_sums_line(sha256(folder / name), name) for name in seen))
+
+
+def _sums_line(digest: str, name: Path) -> bytes:
+    """One line as sha256sum writes it: it starts with a backslash where characters of the name are escaped."""
+    text = name.as_posix()
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+    mark = "" if text == escaped else "\\"
+    return os.fsencode(f"{mark}{digest}  {escaped}\n")

@@ -54,6 +54,9 @@ class Difference:
         """Whether the interval excludes 0; a is larger where low > 0."""
         return self.low > 0 or self.high < 0
 
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}] at {self.level:.0%}, {self.seeds} seeds"
+
 
 @dataclass(frozen=True)
 class Measured:

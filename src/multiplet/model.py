@@ -30,10 +30,25 @@ class ObjectiveNet(Protocol):
     is computed; means over ranks and over the parts of a batch are then exact.
     """
 
-    names: tuple[str, ...]  # of the losses
-    references: Mapping[str, float]  # trivial values to read them against
-    bystanders: list[nn.Module]  # trained beside the model, for comparison only
-    truth: tuple[str, ...]  # columns that predictions are kept beside
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The losses it gives."""
+        ...
+
+    @property
+    def references(self) -> Mapping[str, float]:
+        """Trivial values to read the losses against."""
+        ...
+
+    @property
+    def bystanders(self) -> list[nn.Module]:
+        """Modules trained beside the model, for comparison only; they must not influence it."""
+        ...
+
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """Columns of the truth that predictions are kept beside."""
+        ...
 
     def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Name → (B,): what each event counts."""

@@ -29,7 +29,7 @@ class Width(int):
         self.ratio = ratio
         return self
 
-    def __mul__(self, factor: float) -> Width:  # type: ignore[override]
+    def __mul__(self, factor: float) -> Width:
         return Width(round(int(self) * factor), self.ratio)
 
     __rmul__ = __mul__

@@ -44,23 +44,23 @@ class Silent:
 
 
 class Live:
-    """A bar in a terminal."""
+    """A bar in a terminal, from the first update on."""
 
     def __init__(self, title: str, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
         )
         self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task(title, text="", total=None)
-        self._progress.start()
 
     def update(self, done: int, total: int, text: str) -> None:
         """Move the bar."""
+        self._progress.start()
         self._progress.update(self._task, completed=done, total=total, text=text)
 
     def say(self, text: str) -> None:
@@ -77,17 +77,22 @@ class Lines:
 
     def __init__(self, title: str, console: Console, interval: float = 10.0) -> None:
         self._title, self._console, self._interval = title, console, interval
-        self._start = self._last = time.monotonic()
+        self._begun = self._shown = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first update came, and how much was done by then
 
     def update(self, done: int, total: int, text: str) -> None:
-        """A line with the time gone and to come, if the interval is over or the job is."""
+        """A line with the time gone and to come, if the interval is over or the job is.
+
+        The time to come follows from what was done since the first update: a job that is taken up again starts high.
+        """
         now = time.monotonic()
-        if now - self._last < self._interval and done < total:
+        since, start = self._first = self._first or (now, done)
+        if now - self._shown < self._interval and done < total:
             return
-        self._last = now
-        gone = now - self._start
-        left = gone / max(done, 1) * (total - done)
-        self.say(f"{self._title} {done}/{total} {_clock(gone)} gone, {_clock(left)} left {text}".rstrip())
+        self._shown = now
+        known = done > start or done >= total
+        left = _clock((now - since) / max(done - start, 1) * (total - done)) if known else "?"
+        self.say(f"{self._title} {done}/{total} {_clock(now - self._begun)} gone, {left} left {text}".rstrip())
 
     def say(self, text: str) -> None:
         """One line."""
@@ -127,6 +132,6 @@ class Log:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Forget what came after the first `size` bytes."""
+        """Forget what came after the first `size` bytes; a shorter log stays as it is."""
         with self.path.open("ab") as file:
-            file.truncate(size)
+            file.truncate(min(size, self.size()))

@@ -23,7 +23,7 @@ T = TypeVar("T")
 KIND = "is"  # the key that holds a dataclass's name
 _Read = tuple[Any, list[str]]  # a value, and its faults: where there are any, the value means nothing
 _Known = dict[str, type]  # dataclasses by name
-_Parts = dict[Any, tuple[Any, Any, str]]  # key → annotation, value and path of a part
+_Parts = dict[Any, tuple[Any, Any, str]]  # key → annotation, value and path
 _WORDS = {"none": None, "None": None, "True": True, "False": False}  # beside JSON's null, true and false
 
 
@@ -65,9 +65,9 @@ def differences(first: Any, second: Any, path: str = "") -> list[str]:
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """A hint for a message: the nearest allowed name, or all of them."""
-    names = list(allowed)
+    names = sorted(allowed)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(sorted(names)) or 'nothing'}"
+    return f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names) or 'nothing'}"
 
 
 def _sound(read: _Read) -> Any:
@@ -86,10 +86,8 @@ def _plain(value: Any, path: str) -> Any:
         return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
     if value is None or isinstance(value, str | int) or (isinstance(value, float) and _finite(value)):
         return value
-    raise RecipeError(
-        f"{path} is {_short(value)}: a recipe holds finite numbers, strings, tuples, dataclasses, and maps whose keys "
-        f"are strings other than {KIND!r}"
-    )
+    allowed = f"finite numbers, strings, tuples, dataclasses, and maps with any strings but {KIND!r} as keys"
+    raise RecipeError(f"{path} is {_short(value)}: a recipe holds {allowed}")
 
 
 def _read(annotation: Any, value: Any, path: str, known: _Known) -> _Read:
@@ -144,8 +142,7 @@ def _read_dataclass(annotation: Any, value: dict[str, Any], path: str, known: _K
     names, hints = _fields(kind), _hints(kind)
     faults = [f"{path}.{key} does not exist ({did_you_mean(key, names)})" for key in value if key not in (KIND, *names)]
     faults += [f"{path}.{name} is missing" for name, needed in names.items() if needed and name not in value]
-    parts = {name: (hints[name], value[name], f"{path}.{name}") for name in names if name in value}
-    fields, wrong = _read_all(parts, known)
+    fields, wrong = _read_all({n: (hints[n], value[n], f"{path}.{n}") for n in names if n in value}, known)
     return _make(kind, fields, path, faults + wrong)
 
 
@@ -153,7 +150,8 @@ def _changed(value: Any, changes: Mapping[tuple[str, ...], str], path: str, know
     """A copy of a dataclass with everything below it changed."""
     if not dataclasses.is_dataclass(value):
         return None, [f"{path}.{'.'.join(rest)} does not exist: {path} is {_short(value)}" for rest in changes]
-    names, hints = _fields(value), _hints(type(value))
+    kind: type = type(value)
+    names, hints = _fields(kind), _hints(kind)
     fields, faults = {name: getattr(value, name) for name in names}, []
     for name in dict.fromkeys(way[0] for way in changes):
         where = f"{path}.{name}" if path else name
@@ -167,7 +165,7 @@ def _changed(value: Any, changes: Mapping[tuple[str, ...], str], path: str, know
         if below and not wrong:
             fields[name], wrong = _changed(fields[name], below, where, known)
         faults += wrong
-    return _make(type(value), fields, path or type(value).__name__, faults)
+    return _make(kind, fields, path or kind.__name__, faults)
 
 
 def _make(kind: type, fields: dict[str, Any], path: str, faults: list[str]) -> _Read:
@@ -209,7 +207,8 @@ def _named(known: Sequence[type]) -> _Known:
 
 def _classes(annotation: Any, known: _Known) -> _Known:
     """The dataclasses that may stand where this is annotated."""
-    return known | {option.__name__: option for option in _options(annotation) if dataclasses.is_dataclass(option)}
+    options: Iterable[Any] = filter(dataclasses.is_dataclass, _options(annotation))
+    return known | {option.__name__: option for option in options}
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -232,21 +231,17 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _finite(value: float) -> bool:
-    """Whether a number, however large an integer, is a finite float."""
-    return abs(value) <= sys.float_info.max
+    return abs(value) <= sys.float_info.max  # unlike math.isfinite, takes an integer of any size
 
 
 def _describe(annotation: Any) -> str:
     """An annotation in the words of a message."""
-    words = []
-    for option in _options(annotation):
-        if typing.get_origin(option) is Literal:
-            words += [repr(one) for one in typing.get_args(option)]
-        elif isinstance(option, type) and not typing.get_args(option):
-            words.append("None" if option is type(None) else option.__name__)
-        else:
-            words.append(str(option))
-    return " or ".join(words)
+    option, *others = _options(annotation)
+    if others:
+        return " or ".join(map(_describe, (option, *others)))
+    if typing.get_origin(option) is Literal:
+        return " or ".join(map(repr, typing.get_args(option)))
+    return "None" if option is type(None) else option.__name__ if isinstance(option, type) else str(option)
 
 
 def _short(value: Any) -> str:

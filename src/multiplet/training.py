@@ -271,9 +271,9 @@ class _Loop:
 
     def _save(self) -> None:
         if self.group.first:
-            resume = {f"parameter|{name}": tensor for name, tensor in self.model.named_parameters()}
-            resume |= self.optimiser.tensors()
-            resume = {name: tensor.detach().clone() for name, tensor in resume.items()}
+            parameters = {f"parameter|{name}": tensor for name, tensor in self.model.named_parameters()}
+            held = {**parameters, **self.optimiser.tensors()}
+            resume = {name: tensor.detach().clone() for name, tensor in held.items()}
             state = {"step": self.step, "log_bytes": self.log.size(), "optimiser": self.optimiser.numbers()}
             with self.optimiser.averaged():
                 weights = self.model.state_dict()

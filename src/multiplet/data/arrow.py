@@ -2,7 +2,9 @@
 
 The points of an event are one `list<struct<…>>` column, so offsets are stored once and each quantity stays a flat
 array; what a column means is JSON in the schema's metadata. Any Arrow reader opens the file. `NAME.arrow.sums` holds
-a CRC-32 for each segment of it (header, every record batch, footer), so that a segment is checked when first touched.
+a CRC-32 for each segment of it: of every record batch the head (metadata and offsets; the first one starts with the
+file's header) and the rest, then the footer. A segment is checked before anything in it is believed, so that opening
+a file reads footer and heads only.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -53,20 +57,32 @@ def sums_path(path: Path) -> Path:
 
 def _write(path: Path, columns: Columns, provenance: Mapping[str, str]) -> list[int]:
     """Write the Arrow file; gives the byte positions between its segments."""
-    schema = _arrow_schema(columns.schema, provenance)
+    schema, batches, stops = _arrow_schema(columns.schema, provenance), _batch_edges(columns), []
     with pa.OSFile(str(path), "wb") as sink:
-        edges = [0]
         with pa.ipc.new_file(sink, schema) as writer:
-            for start, stop in _batch_edges(columns):
-                writer.write_batch(_record_batch(columns, schema, start, stop))
-                edges.append(sink.tell())
-        edges.append(sink.tell())
-    return edges
+            for first, last in batches:
+                writer.write_batch(_record_batch(columns, schema, first, last))
+                stops.append(sink.tell())
+        size = sink.tell()
+    edges = [0]
+    with path.open("rb") as file:
+        start = _metadata_end(file, len(b"ARROW1\0\0"))  # of the schema, which has no body
+        for (first, last), stop in zip(batches, stops, strict=True):
+            offsets = 4 * (last - first + 1)  # the first buffer of the body
+            edges += [min(_metadata_end(file, start) + offsets, stop), stop]
+            start = stop
+    return [*edges, size]
+
+
+def _metadata_end(file: BinaryIO, start: int) -> int:
+    """Where the metadata of the message at `start` end: they follow a marker and their length, 4 bytes each."""
+    file.seek(start + 4)
+    return start + 8 + int.from_bytes(file.read(4), "little")
 
 
 def _sums(path: Path, edges: list[int]) -> dict[str, object]:
-    data = np.memmap(path, np.uint8, "r")
-    sums = [zlib.crc32(data[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
+    with path.open("rb") as file:
+        sums = [zlib.crc32(file.read(stop - start)) for start, stop in pairwise(edges)]
     body = {"format": FORMAT, "edges": edges, "crc32": sums}
     return {**body, "self": zlib.crc32(json.dumps(body).encode())}
 
@@ -109,24 +125,22 @@ def _record_batch(columns: Columns, schema: pa.Schema, start: int, stop: int) ->
 class EventFile:
     """One event file, memory-mapped: flat NumPy views of any of its record batches, checked when first touched.
 
-    Raises DataError where the file or its checksums are missing or of another format, CorruptError where bytes are
-    not what was written.
+    It holds no file open, and travels to another process as its path. Raises DataError where the file or its checksums
+    are missing or of another format, CorruptError where bytes are not what was written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
             raise DataError(f"{path} is not a file")
-        self._edges, self._crc = self._read_sums()
-        self._bytes = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
-        if len(self._bytes) != self._edges[-1]:
-            raise CorruptError(
-                f"{path} has {len(self._bytes)} bytes where {self._edges[-1]} were written: copy it again"
-            )
+        self._edges, self._crc = _read_sums(path)
+        if (size := path.stat().st_size) != self._edges[-1]:
+            raise CorruptError(f"{path} has {size} bytes where {self._edges[-1]} were written: copy it again")
+        with pa.memory_map(str(path)) as file:
+            self._bytes: pa.Buffer = file.read_buffer()
         self._check(len(self._crc) - 1)
-        self._check(0)  # the header is written together with the first batch
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._reader = pa.ipc.open_file(self._bytes)
             about = json.loads(self._reader.schema.metadata[b"multiplet"])
             self.schema = tuple(Column(**{**c, "classes": tuple(c["classes"])}) for c in about["columns"])
             self.provenance: dict[str, str] = about["provenance"]
@@ -135,35 +149,36 @@ class EventFile:
         self.batches: int = self._reader.num_record_batches
         self._views: dict[int, Columns] = {}
 
-    def _read_sums(self) -> tuple[list[int], list[int]]:
-        path = sums_path(self.path)
-        if not path.is_file():
-            raise DataError(f"{path} is missing: copy it together with {self.path.name}, or convert again")
-        sums = read_json(path)
-        body = {key: sums.get(key) for key in ("format", "edges", "crc32")} if isinstance(sums, dict) else {}
-        if not body or sums.get("self") != zlib.crc32(json.dumps(body).encode()):
-            raise CorruptError(f"{path} is damaged: copy it again")
-        if body["format"] != FORMAT:
-            raise DataError(f"{self.path} has format {body['format']}; this version reads {FORMAT}: convert it again")
-        return body["edges"], body["crc32"]
+    def __reduce__(self) -> tuple[type[EventFile], tuple[Path]]:
+        return EventFile, (self.path,)
+
+    def _segments(self, batch: int) -> range:
+        """The segments of a record batch, its head first; files of the first development versions have but one."""
+        each = (len(self._crc) - 1) // self.batches
+        return range(batch * each, (batch + 1) * each)
 
     def _check(self, segment: int) -> None:
         start, stop = self._edges[segment], self._edges[segment + 1]
-        if zlib.crc32(self._bytes[start:stop]) != self._crc[segment]:
+        if zlib.crc32(memoryview(self._bytes)[start:stop]) != self._crc[segment]:
             raise CorruptError(
                 f"{self.path}: bytes {start} to {stop} are not what was written: copy the file again, or convert again"
             )
 
     @cached_property
     def lengths(self) -> list[np.ndarray]:
-        """Points of each event, one array a record batch; read from the offsets alone."""
-        batches = (self._reader.get_batch(number) for number in range(self.batches))
-        return [np.diff(batch.column(0).offsets.to_numpy()) for batch in batches]
+        """Points of each event, one array a record batch; read from the heads alone."""
+        return [np.diff(self._head(batch).column(0).offsets.to_numpy()) for batch in range(self.batches)]
+
+    def _head(self, batch: int) -> pa.RecordBatch:
+        """A record batch of which the offsets may be read."""
+        self._check(self._segments(batch)[0])
+        return self._reader.get_batch(batch)
 
     def columns(self, batch: int) -> Columns:
         """The events of one record batch as views into the file: no copy, so treat them as read-only."""
         if batch not in self._views:
-            self._check(batch)
+            for segment in self._segments(batch):
+                self._check(segment)
             self._views[batch] = self._view(self._reader.get_batch(batch))
         return self._views[batch]
 
@@ -177,3 +192,17 @@ class EventFile:
             for column in self.schema
         }
         return Columns(self.schema, points.offsets.to_numpy().astype(np.int64), values)
+
+
+def _read_sums(path: Path) -> tuple[list[int], list[int]]:
+    """Edges and checksums of an event file's segments."""
+    file = sums_path(path)
+    if not file.is_file():
+        raise DataError(f"{file} is missing: copy it together with {path.name}, or convert again")
+    sums = read_json(file)
+    body = {key: value for key, value in sums.items() if key != "self"} if isinstance(sums, dict) else {}
+    if not body or sums.get("self") != zlib.crc32(json.dumps(body).encode()):
+        raise CorruptError(f"{file} is damaged: copy it again")
+    if body.get("format") != FORMAT:
+        raise DataError(f"{path} has format {body.get('format')}; this version reads {FORMAT}: convert it again")
+    return body["edges"], body["crc32"]

@@ -6,11 +6,12 @@ slices of it, and each slice is cut into parts that fit into memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -33,9 +34,9 @@ class Batches:
     by_length: bool = True  # events of similar length share a batch, which saves padding
 
     def __post_init__(self) -> None:
-        for name in ("size", "events_at_once", "points_at_once"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise RecipeError(f"Batches.{name} is {value}; it must be at least 1")
+        values = {name: getattr(self, name) for name in ("size", "events_at_once", "points_at_once")}
+        if small := [f"{name} is {value}" for name, value in values.items() if value is not None and value < 1]:
+            raise RecipeError(f"Batches: {', '.join(small)}; at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Plan:
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """The global batches of one epoch: every event exactly once."""
         if self._epoch[0] != epoch:
-            generator = np.random.default_rng([self.seed, epoch])
+            generator = np.random.default_rng([self.seed % 2**64, epoch])  # a seed may be negative
             self._epoch = (epoch, self._cut(self._shuffled(generator), generator))
         return self._epoch[1]
 
@@ -125,7 +126,7 @@ class _Reader(TorchDataset):
 
 
 def load(
-    dataset: Dataset, split: Split, work: Iterator[Work], workers: int = 0, pinned: bool = False
+    dataset: Dataset, split: Split, work: Iterable[Work], workers: int = 0, pinned: bool = False
 ) -> Iterator[tuple[Work, list[Cloud]]]:
     """Read the events of each piece of work, in order, ahead of time in `workers` processes (0: as asked for)."""
     method: Any = "forkserver" if workers else None
@@ -133,11 +134,12 @@ def load(
         DataLoader(
             _Reader(dataset, split),
             batch_size=None,
-            sampler=work,  # type: ignore[arg-type]  # any iterable serves; each item is a whole batch's places
+            sampler=work,  # any iterable serves; each item is a whole batch's places
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=pinned,
             multiprocessing_context=method,
+            generator=torch.Generator(),  # else it would draw from torch's global one
         )
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from multiplet.errors import DataError
+
+DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,12 @@ class Column:
     unit: str = ""
     level: Literal["point", "event"] = "point"
     truth: bool = False  # simulated or labelled: never an input
-    dtype: str = "float32"
+    dtype: str = "float32"  # one of DTYPES
     classes: tuple[str, ...] = ()  # for labels: the name of code 0, 1, …
     about: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Columns:
     """Events in flat columns: point columns of length offsets[-1], event columns of length len(offsets) - 1.
 
@@ -43,12 +45,14 @@ class Columns:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def _faults(self) -> Iterable[str]:
-        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or len(self.offsets) < 1 or self.offsets[0] != 0:
-            yield "offsets must be int64, one-dimensional and start at 0"
+    def _faults(self) -> Iterator[str]:
+        offsets = self.offsets
+        if getattr(offsets, "dtype", None) != np.int64 or offsets.ndim != 1 or len(offsets) < 1 or offsets[0] != 0:
+            yield "offsets must be an int64 array, one-dimensional and starting at 0"
             return
-        if np.any(np.diff(self.offsets) < 0):
-            yield f"offsets fall after event {int(np.argmax(np.diff(self.offsets) < 0))}"
+        falls = np.flatnonzero(np.diff(offsets) < 0)
+        if len(falls):
+            yield f"offsets fall at event {falls[0]}"
         names = [column.name for column in self.schema]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             yield f"columns named twice: {repeated}"
@@ -56,22 +60,31 @@ class Columns:
             yield f"schema and values differ in {sorted(set(names) ^ set(self.values))}"
             return
         for column in self.schema:
-            value = self.values[column.name]
-            if np.dtype(column.dtype).kind not in "iuf":
-                yield f"{column.name} is {column.dtype}: columns hold integers or floats (int8 for flags)"
-            length = int(self.offsets[-1]) if column.level == "point" else len(self)
-            if value.shape != (length,):
-                yield f"{column.name} has shape {value.shape} where ({length},) is needed"
-            if value.dtype != np.dtype(column.dtype):
-                yield f"{column.name} is {value.dtype} where the schema says {column.dtype}"
+            yield from _column_faults(column, self.values[column.name], int(offsets[-1]), len(self))
 
     def take(self, indices: np.ndarray) -> Columns:
-        """The events at these positions, in this order."""
+        """The events at these positions, in this order; DataError for a position that there is not."""
+        indices = np.asarray(indices)
+        if len(indices) and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= len(self)):
+            raise DataError(f"positions are integers from 0 to {len(self) - 1}; not {indices}")
+        indices = indices.astype(np.int64)
         starts, counts = self.offsets[indices], np.diff(self.offsets)[indices]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         points = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
-        at = {"point": points, "event": np.asarray(indices)}
+        at = {"point": points, "event": indices}
         return Columns(self.schema, offsets, {c.name: self.values[c.name][at[c.level]] for c in self.schema})
+
+
+def _column_faults(column: Column, value: np.ndarray, points: int, events: int) -> Iterator[str]:
+    if column.level not in ("point", "event"):
+        yield f"{column.name} has level {column.level!r}: it is 'point' or 'event'"
+    length = points if column.level == "point" else events
+    if column.dtype not in DTYPES:
+        yield f"{column.name} is {column.dtype} in the schema: columns hold one of {', '.join(DTYPES)} (flags: int8)"
+    elif not isinstance(value, np.ndarray) or value.dtype != column.dtype:
+        yield f"{column.name} is {getattr(value, 'dtype', type(value))} where the schema says {column.dtype}"
+    elif value.shape != (length,):
+        yield f"{column.name} has shape {value.shape} where ({length},) is needed"
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
@@ -82,7 +95,7 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     for number, part in enumerate(parts):
         if part.schema != schema:
             raise DataError(f"part {number} has another schema than part 0: convert both with the same settings")
-    starts = np.cumsum([0] + [part.offsets[-1] for part in parts])
-    offsets = np.concatenate([[0]] + [part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)])
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = {column.name: np.concatenate([part.values[column.name] for part in parts]) for column in schema}
-    return Columns(schema, offsets.astype(np.int64), values)
+    return Columns(schema, offsets, values)

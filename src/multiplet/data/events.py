@@ -56,11 +56,10 @@ class Events:
 
 
 class EventFiles:
-    """The events of a folder, memory-mapped. Reads only; safe to use from several processes."""
+    """The events of a folder, memory-mapped. Reads only; a process that it is sent to maps the files anew."""
 
     def __init__(self, path: Path, skip: int = 0, take: int | None = None) -> None:
         self.path = path
-        self._skip = skip
         files = {split: sorted((path / split).glob("*.arrow")) for split in SPLITS}
         if not any(files.values()):
             raise DataError(
@@ -71,17 +70,32 @@ class EventFiles:
         self.schema = next(iter(self._parts.values())).files[0].schema
         for part in self._parts.values():
             for file in part.files:
-                if file.schema != self.schema:
-                    raise DataError(f"{file.path} has other columns than the first file: convert all of them together")
-        available = self._part("train").size - skip if "train" in self._parts else 0
-        self._train = available if take is None else take
-        if self._train > available or skip < 0 or self._train < 0:
-            raise DataError(f"events {skip} to {skip + self._train} asked for, but {path}/train has {skip + available}")
+                if differ := sorted(column.name for column in {*file.schema} ^ {*self.schema}):
+                    raise DataError(
+                        f"{file.path} has other columns than the first file ({', '.join(dict.fromkeys(differ))}): "
+                        "convert all of them together"
+                    )
+        events = self._parts["train"].size if "train" in self._parts else 0
+        self._skip, self._train = skip, events - skip if take is None else take
+        if skip < 0 or self._train < 0 or skip + self._train > events:
+            raise DataError(f"events {skip} to {skip + self._train} asked for, but {path}/train has {events}")
+
+    def __reduce__(self) -> tuple[type[EventFiles], tuple[Path, int, int]]:
+        return EventFiles, (self.path, self._skip, self._train)
 
     def _part(self, split: Split) -> _Split:
         if split not in self._parts:
             raise DataError(f"{self.path} has no {split} split: there is no {self.path / split}/00000.arrow")
         return self._parts[split]
+
+    def _places(self, split: Split, indices: np.ndarray) -> np.ndarray:
+        """Places in the files of a split, of which the training split shows a window."""
+        if len(indices) and not (indices.min() >= 0 and indices.max() < self.size(split)):
+            raise DataError(
+                f"events {indices.min()} to {indices.max()} asked for; {self.path} has {self.size(split)} in its "
+                f"{split} split"
+            )
+        return indices + self._offset(split)
 
     def _offset(self, split: Split) -> int:
         return self._skip if split == "train" else 0
@@ -97,11 +111,13 @@ class EventFiles:
 
     def read(self, split: Split, indices: np.ndarray) -> Cloud:
         """The events at these places of a split, in this order, padded to the longest; CorruptError where damaged."""
-        return self._part(split).read(np.asarray(indices, np.int64), self._offset(split), self.schema)
+        indices = np.asarray(indices, np.int64)
+        return self._part(split).read(indices, self._places(split, indices), self.schema)
 
     def locate(self, split: Split, index: int) -> str:
         """Where an event lies: file and row."""
-        file, row = self._part(split).locate(index + self._offset(split))
+        part = self._part(split)
+        file, row = part.locate(int(self._places(split, np.array([index]))[0]))
         return f"{file} row {row}"
 
     def fingerprint(self) -> str:
@@ -130,11 +146,8 @@ class _Split:
         first = batch - number  # the file's first record batch
         return file.path, index - int(self._starts[first])
 
-    def read(self, indices: np.ndarray, offset: int, schema: tuple[Column, ...]) -> Cloud:
-        places = indices + offset
-        if len(places) and not (places.min() >= 0 and places.max() < self.size):
-            raise DataError(f"events {places.min()} to {places.max()} asked for; the split has {self.size}")
-        counts = self.lengths[places]
+    def read(self, indices: np.ndarray, places: np.ndarray, schema: tuple[Column, ...]) -> Cloud:
+        counts = self.lengths[places].astype(np.int64)
         width = int(counts.max()) if len(counts) else 0
         out = {
             column.name: np.zeros((len(indices), width) if column.level == "point" else len(indices), column.dtype)
@@ -153,22 +166,16 @@ class _Split:
                     out[column.name].reshape(-1)[target] = values[source]
                 else:
                     out[column.name][rows] = values[local]
-        return _cloud(out, schema, counts, indices)
+        return Cloud(
+            points={c.name: torch.from_numpy(out[c.name]) for c in schema if c.level == "point" and not c.truth},
+            event={c.name: torch.from_numpy(out[c.name]) for c in schema if c.level == "event" and not c.truth},
+            truth={c.name: torch.from_numpy(out[c.name]) for c in schema if c.truth},
+            mask=torch.arange(width)[None] < torch.from_numpy(counts)[:, None],
+            index=torch.from_numpy(indices.copy()),
+        )
 
 
 def _gather(starts: np.ndarray, counts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Flat positions of the points to read and of the padded slots they go to."""
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(starts, counts) + within, np.repeat(rows, counts) + within
-
-
-def _cloud(out: dict[str, np.ndarray], schema: tuple[Column, ...], counts: np.ndarray, indices: np.ndarray) -> Cloud:
-    tensors = {name: torch.from_numpy(value) for name, value in out.items()}
-    width = max((value.shape[1] for value in out.values() if value.ndim == 2), default=0)
-    return Cloud(
-        points={c.name: tensors[c.name] for c in schema if c.level == "point" and not c.truth},
-        event={c.name: tensors[c.name] for c in schema if c.level == "event" and not c.truth},
-        truth={c.name: tensors[c.name] for c in schema if c.truth},
-        mask=torch.arange(width)[None] < torch.from_numpy(counts.astype(np.int64))[:, None],
-        index=torch.from_numpy(np.array(indices, np.int64)),
-    )

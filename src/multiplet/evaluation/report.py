@@ -15,7 +15,7 @@ from multiplet.errors import RunError
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import classification, gallery, losses
 from multiplet.evaluation.page import Html, element, join, page, picture, table
-from multiplet.files import write_atomically
+from multiplet.files import seal, write_atomically
 from multiplet.spec import KIND
 
 FILES = {"metrics.json": "results", "predictions.parquet": "rejection curves or score distributions"}
@@ -45,6 +45,8 @@ def report(runs: Sequence[Path], out: Path | None = None, figures: Mapping[str, 
     title = " · ".join(folder.name for folder in folders)
     written = page(title, _lead(folders), [(name, content) for name, content in parts.items() if content])
     write_atomically(target, written.encode())
+    if target.parent in paths:
+        seal(target.parent)
     return target
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from multiplet.errors import RunError
 from multiplet.evaluation.plots import label_efficiency
 from multiplet.metrics import Difference, paired_difference
 from multiplet.recipe import open_run
@@ -68,13 +67,10 @@ def label_figure(found: Sequence[Row]) -> Figure | None:
 
 
 def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "from scratch") -> dict[int, Difference]:
-    """Labels → accuracy of `first` minus `second`, paired over seeds; RunError where a seed has no partner."""
+    """Labels → accuracy of `first` minus `second`, paired over the seeds that both have, if two or more."""
     result = {}
     for count in sorted({row.labels for row in found}):
-        sides = [{r.seed: r.right for r in found if r.way == way and r.labels == count} for way in (first, second)]
-        if sides[0].keys() != sides[1].keys():
-            raise RunError(f"at {count} labels {first} has seeds {sorted(sides[0])} and {second} {sorted(sides[1])}")
-        if len(sides[0]) >= 2:
-            seeds = sorted(sides[0])
-            result[count] = paired_difference([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
+        a, b = ({r.seed: r.right for r in found if r.way == way and r.labels == count} for way in (first, second))
+        if len(seeds := sorted(a.keys() & b.keys())) >= 2:
+            result[count] = paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
     return result

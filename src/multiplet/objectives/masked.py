@@ -97,7 +97,8 @@ class MaskedNet(nn.Module):
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
         """Mean losses with 68 % bootstrap intervals, over the events that have something to predict."""
-        return Measured({name: bootstrap(np.mean, table[name][~np.isnan(table[name])]) for name in self.names})
+        values = {name: table[name].astype(np.float64) for name in self.names}
+        return Measured({name: bootstrap(np.mean, value[~np.isnan(value)]) for name, value in values.items()})
 
     def conditions(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> tuple[Float[Tensor, "B P D"], Tokens]:
         """A condition z for each token to be predicted, from the visible ones, and those tokens."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from multiplet import recipes
 from multiplet.errors import RecipeError
@@ -18,48 +21,73 @@ from multiplet.spec import did_you_mean, override, parse
 def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """The recipe `name` (or path.py:function) with `argument=value` of the function and `field.path=value` of it.
 
-    Raises RecipeError for an unknown recipe, argument or field, with the nearest one there is.
+    Raises RecipeError for unknown recipes, arguments and fields, each with the nearest one there is.
     """
     function = find(name)
+    given = _pairs(changes)
+    signature, hints = inspect.signature(function), typing.get_type_hints(function)
+    parts = [field.name for field in fields(Recipe)]
+    arguments, below, faults = {}, {}, []
+    for key, text in given.items():
+        if key in signature.parameters:
+            try:
+                arguments[key] = parse(hints.get(key, Any), text, key)
+            except RecipeError as error:
+                faults.append(str(error))
+        elif (head := key.split(".")[0]) in parts:
+            below[key] = text
+        else:
+            faults.append(f"{key} does not exist ({did_you_mean(head, [*signature.parameters, *parts])})")
+    if not faults:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            faults.append(f"{name}: {error}; its arguments are {', '.join(signature.parameters)}")
+    if faults:
+        raise RecipeError("; ".join(faults))
+    recipe = function(**arguments)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
+    return override(recipe, below)
+
+
+def _pairs(changes: Sequence[str]) -> dict[str, str]:
+    """Keys and texts; RecipeError for what is not key=value, and for a key given twice."""
     pairs = [change.partition("=") for change in changes]
-    if bad := [key for key, equals, _ in pairs if not equals]:
-        raise RecipeError(f"{bad} are not of the form key=value")
-    given = {key: value for key, _, value in pairs}
-    names = inspect.signature(function).parameters
-    hints = typing.get_type_hints(function)
-    arguments = {key: parse(hints[key], value, key) for key, value in given.items() if key in names}
-    fields = {key: value for key, value in given.items() if key not in names}
-    try:
-        recipe = function(**arguments)
-    except TypeError as error:
-        raise RecipeError(f"{name}: {error}; its arguments are {', '.join(names)}") from error
-    top = [field for field in fields if "." not in field and field not in Recipe.__dataclass_fields__]
-    if top:
-        hints_for = [*names, *Recipe.__dataclass_fields__]
-        raise RecipeError("; ".join(f"{key} does not exist ({did_you_mean(key, hints_for)})" for key in top))
-    return override(recipe, fields)
+    keys = [key for key, _, _ in pairs]
+    faults = [f"{key!r} is not of the form key=value" for key, equals, _ in pairs if not equals]
+    faults += [f"{key} is given {keys.count(key)} times" for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if faults:
+        raise RecipeError("; ".join(faults))
+    return {key: text for key, _, text in pairs}
 
 
 def find(name: str) -> Callable[..., Recipe]:
     """The recipe function called so, of this package or, as path.py:function, of a file of yours."""
     path, colon, function = name.rpartition(":")
-    module: ModuleType = _load(Path(path)) if colon else recipes
-    names = (
-        [n for n in dir(module) if not n.startswith("_") and inspect.isfunction(getattr(module, n))]
-        if colon
-        else recipes.__all__
-    )
+    module = _load(Path(path)) if colon else recipes
+    names = _functions(module) if colon else recipes.__all__
     if function not in names:
-        raise RecipeError(
-            f"there is no recipe {function!r} in {path or 'this package'} ({did_you_mean(function, names)})"
-        )
+        where = path if colon else "this package"
+        raise RecipeError(f"there is no recipe {function!r} in {where} ({did_you_mean(function, names)})")
     return getattr(module, function)
 
 
+def _functions(module: ModuleType) -> list[str]:
+    return [name for name, _ in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
+
+
 def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
+    """A Python file as a module of a name that no other module can have."""
+    name = f"recipes in {path.resolve()}"
+    spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
     if spec is None or spec.loader is None:
         raise RecipeError(f"{path} is not a Python file: recipes of your own are named path.py:function")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # where dataclasses look for the types of their fields
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

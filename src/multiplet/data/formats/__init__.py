@@ -1,0 +1,37 @@
+"""Formats: one file a published format. A format yields chunks of columns; converting does the rest.
+
+The next format is a module here and a line in FORMATS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from multiplet.data.columns import Columns
+from multiplet.data.formats.events import EventFormat
+from multiplet.errors import DataError
+
+
+@runtime_checkable
+class Format(Protocol):
+    """Reads files of one kind, a bounded number of events at a time."""
+
+    def chunks(self, source: Path) -> Iterator[Columns]:
+        """All events of one file, in order and none left out; every chunk of every file has the same schema."""
+        ...
+
+    def provenance(self) -> dict[str, str]:
+        """What decides the events beside the files themselves: settings and format; no time, host or path."""
+        ...
+
+
+FORMATS: dict[str, Format] = {"events": EventFormat()}
+
+
+def find(name: str) -> Format:
+    """The format called so; DataError naming those there are."""
+    if name not in FORMATS:
+        raise DataError(f"there is no format {name!r}; there are: {', '.join(sorted(FORMATS))}")
+    return FORMATS[name]
