@@ -25,7 +25,7 @@ from multiplet.representation.features import Identity, Log, SymLog, Tanh
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Ascending, AsMeasured, Descending
 from multiplet.representation.represent import Represent, RepresentNet
-from multiplet.representation.tokenizers import KMeans
+from multiplet.representation.tokenizers import Id, KMeans
 from multiplet.representation.tokens import Tokens, gather
 from multiplet.tasks.classify import Classify
 from toys import SCHEMA
@@ -305,3 +305,17 @@ def test_tokens_keep_rank_and_index_when_some_are_selected(cloud: Cloud) -> None
     assert torch.equal(part.x[:, 1], tokens.x[:, 4])
     assert torch.equal(part.index[:, 0], tokens.index[:, 2])
     assert torch.equal(part.truth["label"], tokens.truth["label"])
+
+
+def test_measured_ids_keep_to_their_range_and_move_along(cloud: Cloud) -> None:
+    marked = replace(cloud, points={**cloud.points, "sensor": (cloud.points["deta"] > 0).to(torch.int16) * 6})
+    net = represented(Represent(CONSTITUENTS, JetConstituents(), Ascending("deta"), ids=(Id("sensor", 7),)), marked)
+    tokens = net(marked)
+    assert net.shape.ids == {"sensor": 7}
+    deta = gather(cloud.points["deta"], tokens.index)
+    assert torch.equal(tokens.ids["sensor"][tokens.mask], ((deta > 0) * 6)[tokens.mask])
+    encoder = Encoder(Encode(Transformer(32, 1, head_dim=8), Standard(), ids=("sensor",)), net.shape)
+    assert encoder(tokens).points.isfinite().all()
+    short = represented(Represent(CONSTITUENTS, JetConstituents(), ids=(Id("sensor", 6),)), marked)
+    with pytest.raises(ValueError, match="0 to 6; Id allows 0 to 5"):
+        short(marked)

@@ -22,10 +22,10 @@ from multiplet.data.events import Dataset, EventFiles
 from multiplet.distributed import Ranks, ranks
 from multiplet.draws import Draws
 from multiplet.errors import NonFiniteError, RunError
-from multiplet.files import write_json
+from multiplet.files import read_json, write_json
 from multiplet.model import Model, load_weights
 from multiplet.progress import Log, Show, show
-from multiplet.recipe import Recipe, open_run, record
+from multiplet.recipe import Recipe, record
 from multiplet.representation.tokens import Tokens
 from multiplet.spec import differences, to_dict
 
@@ -57,8 +57,11 @@ def train(
     other data, and NonFiniteError, naming the events, before a loss or gradient that is not finite reaches a parameter.
     """
     with ranks(recipe.train.device) as group:
-        loop = _Loop(recipe, Path(out), group, dataset or recipe.data.open(), name, command, progress and group.first)
-        return loop.run()
+        data, say = dataset or recipe.data.open(), show(name, progress and group.first)
+        try:
+            return _Loop(recipe, Path(out), group, data, name, command, say).run()
+        finally:
+            say.close()
 
 
 class _Losses(nn.Module):
@@ -77,11 +80,11 @@ class _Losses(nn.Module):
 
 class _Loop:
     def __init__(
-        self, recipe: Recipe, out: Path, group: Ranks, dataset: Dataset, name: str, command: str, visible: bool
+        self, recipe: Recipe, out: Path, group: Ranks, dataset: Dataset, name: str, command: str, say: Show
     ) -> None:
-        self.recipe, self.out, self.group, self.dataset = recipe, out, group, dataset
-        self.log, self.stop = Log(out / "log.jsonl"), 0
-        self.say: Show = show(name, visible)
+        self.recipe, self.out, self.group, self.dataset, self.say = recipe, out, group, dataset, say
+        self.log = Log(out / "log.jsonl")
+        self.heard = self.stop = 0  # the signal this process was sent, and the one that all ranks agreed to stop for
         self._open_folder(name, command)
         self.model = recipe.build(dataset.schema)
         found, refused = newest(out)
@@ -114,7 +117,7 @@ class _Loop:
         mine = record(self.recipe, name, command, self.dataset.schema, data)
         path = self.out / "recipe.json"
         if path.is_file():
-            theirs = open_run(self.out, known=[]).raw
+            theirs = read_json(path)
             lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(_FREE)]
             lines += differences(theirs["data"], mine["data"], "data")
             if lines:
@@ -172,7 +175,6 @@ class _Loop:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            self.say.close()
 
     def _update(self, work: Work, clouds: Sequence[Cloud]) -> dict[str, Any]:
         """Forward, backward and one step of the optimiser for one global batch."""
@@ -211,10 +213,10 @@ class _Loop:
         names = list(weights[0])
         sums = [torch.stack([w[name].sum() for w in weights]).sum() for name in names]
         points = torch.stack([tokens.mask.sum() for tokens in parts]).sum().float()
-        stop = torch.tensor(float(self.stop), device=self.group.device)
+        stop = torch.tensor(float(self.heard), device=self.group.device)
         *sums, points, stop = self.group.sum(torch.stack([*sums, points, stop])).unbind()
-        if self.group.count > 1 and float(stop):
-            self.stop = self.stop or int(signal.SIGTERM)  # one rank was told: all stop after this step
+        if self.heard if self.group.count == 1 else float(stop):
+            self.stop = self.heard or int(signal.SIGTERM)  # one rank was told: all stop after this step
         return {name: total.clamp(min=1e-12) for name, total in zip(names, sums, strict=True)}, points
 
     def _precision(self) -> Any:
@@ -302,7 +304,7 @@ class _Loop:
         """Let SIGTERM and SIGUSR1 ask for a save and an end after the current step."""
 
         def heard(number: int, frame: FrameType | None) -> None:
-            self.stop = number
+            self.heard = number
 
         try:
             return {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGUSR1)}

@@ -49,7 +49,7 @@ def jet_classes(
     `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
     """
     optim = AdamW(rate=1e-3, warmup=100)
-    train = Train(steps=steps, batches=Batches(256), validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
+    train = Train(steps=steps, batches=Batches(128), validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
     events = Events(data, skip, labels or None)
     if run:
         adapt = Frozen(run) if frozen else FineTune(run)

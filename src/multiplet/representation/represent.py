@@ -13,7 +13,7 @@ from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
 from multiplet.representation.orders import AsMeasured, Order
-from multiplet.representation.tokenizers import Tokenizer
+from multiplet.representation.tokenizers import Id, Tokenizer
 from multiplet.representation.tokens import Shape, Tokens, gather
 
 
@@ -37,8 +37,9 @@ Quantities = Measured | JetConstituents
 class Represent:
     """How points become tokens.
 
-    `targets` lists what objectives predict (the features themselves where empty); `most` keeps the first points of
-    the order; `clip` bounds standardised values; mean and spread are fitted on the first `fit_events` of training.
+    `targets` lists what objectives predict (the features themselves where empty); `ids` are measured names of points,
+    and a tokenizer adds the id "code"; `most` keeps the first points of the order; `clip` bounds standardised values;
+    mean and spread are fitted on the first `fit_events` of training.
     """
 
     features: tuple[Feature, ...]
@@ -46,6 +47,7 @@ class Represent:
     order: Order = field(default_factory=AsMeasured)
     targets: tuple[Feature, ...] = ()
     conditions: tuple[Feature, ...] = ()
+    ids: tuple[Id, ...] = ()
     tokenizer: Tokenizer | None = None
     most: int | None = None
     clip: float = 10.0
@@ -81,7 +83,8 @@ class RepresentNet(nn.Module):
             columns=tuple(feature.name for feature in spec.features),
             targets=tuple(feature.name for feature in self.targets.features),
             conditions=tuple(feature.name for feature in spec.conditions),
-            ids={"code": self.tokenizer.codes} if self.tokenizer else {},
+            ids={one.column: one.codes for one in spec.ids}
+            | ({"code": self.tokenizer.codes} if self.tokenizer else {}),
             classes={column.name: column.classes for column in schema if column.classes},
         )
 
@@ -128,7 +131,8 @@ class RepresentNet(nn.Module):
             cond=self.conditions(self.spec.quantities.event(cloud))
             if self.spec.conditions
             else x.new_zeros(len(cloud), 0),
-            ids={"code": self.tokenizer.encode(targets)} if self.tokenizer else {},
+            ids=self._ids(quantities, places, mask)
+            | ({"code": self.tokenizer.encode(targets)} if self.tokenizer else {}),
             targets={"x": targets},
             truth=truth,
         )
@@ -138,6 +142,19 @@ class RepresentNet(nn.Module):
         if not getattr(self, "_known_fitted", False):  # one look at the device, not one a batch
             self._known_fitted = bool(self.fitted)
         return self._known_fitted
+
+    def _ids(self, quantities: dict[str, Tensor], places: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Measured ids; one outside its range raises RecipeError on a CPU, and is an indexing error on a GPU."""
+        ids = {one.column: gather(quantities[one.column], places).long().masked_fill(~mask, 0) for one in self.spec.ids}
+        for one in self.spec.ids:
+            if (
+                mask.device.type == "cpu"
+                and mask.any()
+                and not 0 <= ids[one.column].amin() <= ids[one.column].amax() < one.codes
+            ):
+                low, high = int(ids[one.column].amin()), int(ids[one.column].amax())
+                raise RecipeError(f"{one.column} runs from {low} to {high}; Id allows 0 to {one.codes - 1}")
+        return ids
 
     def _order(self, quantities: dict[str, Tensor], mask: Tensor) -> Tensor:
         key = self.spec.order.key(quantities)

@@ -13,6 +13,18 @@ from multiplet.errors import RecipeError
 
 
 @dataclass(frozen=True)
+class Id:
+    """A measured point column of whole numbers 0 … codes - 1 as the name of a token, as the sensor of a pulse."""
+
+    column: str
+    codes: int
+
+    def __post_init__(self) -> None:
+        if self.codes < 1:
+            raise RecipeError(f"Id({self.column!r}).codes is {self.codes}; it must be at least 1")
+
+
+@dataclass(frozen=True)
 class KMeans:
     """The nearest of `codes` centroids of standardised target features, by scikit-learn's mini-batch k-means."""
 
