@@ -22,6 +22,12 @@ from multiplet.errors import CorruptError, RunError
 FILES = ("manifest.json", "resume.safetensors", "state.json", "weights.safetensors")
 
 
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk would be all that these tests do."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def content(step: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Weights, what to resume with, and state, of all kinds of tensor that training keeps."""
     generator = torch.Generator().manual_seed(step)

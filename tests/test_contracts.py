@@ -24,7 +24,7 @@ from multiplet.parametrisation import MuP, Standard
 from multiplet.representation.features import Identity, Log, SymLog, Tanh
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Ascending, AsMeasured, Descending
-from multiplet.representation.represent import Represent, RepresentNet
+from multiplet.representation.represent import Measured, Represent, RepresentNet
 from multiplet.representation.tokenizers import Id, KMeans
 from multiplet.representation.tokens import Tokens, gather
 from multiplet.tasks.classify import Classify
@@ -319,3 +319,10 @@ def test_measured_ids_keep_to_their_range_and_move_along(cloud: Cloud) -> None:
     short = represented(Represent(CONSTITUENTS, JetConstituents(), ids=(Id("sensor", 6),)), marked)
     with pytest.raises(ValueError, match="0 to 6; Id allows 0 to 5"):
         short(marked)
+
+
+def test_the_identity_of_an_event_is_no_quantity(cloud: Cloud) -> None:
+    assert "event_id" in cloud.event
+    for spec in (Measured(), JetConstituents()):
+        assert "event_id" not in spec.event(cloud)
+        assert "jet_pt" in spec.event(cloud)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -96,7 +97,8 @@ def train(
     finished = run(made, out, name=name, command=_command(), progress=not quiet)
     if finished.stopped_by:
         raise typer.Exit(_STOPPED)
-    _say(f"{finished.run}: {finished.step} steps done")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one rank speaks
+        _say(f"{finished.run}: {finished.step} steps done")
 
 
 @app.command()

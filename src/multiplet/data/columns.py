@@ -13,6 +13,9 @@ from multiplet.errors import DataError
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
 
+IDENTITY = "event_id"  # the column that names an event: kept beside predictions, never a feature
+
+
 @dataclass(frozen=True)
 class Column:
     """What one column means; written into the event file beside the values."""

@@ -14,6 +14,7 @@ import torch
 
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches, load, sequential
+from multiplet.data.columns import IDENTITY
 from multiplet.data.events import Dataset, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
@@ -77,7 +78,7 @@ def predict(model: Model, dataset: Dataset, split: Split, show: Show) -> dict[st
     device, parts, done = next(model.parameters()).device, [], 0
     for cloud in _clouds(dataset, split):
         tokens = model.tokens(cloud.to(device))
-        columns = {"index": cloud.index} | {k: v for k, v in cloud.event.items() if k == "event_id"}
+        columns = {"index": cloud.index} | {k: v for k, v in cloud.event.items() if k == IDENTITY}
         columns |= {name: cloud.truth[name] for name in model.objective.truth}
         columns |= model.objective.predict(model.encoder, tokens)
         parts.append({name: value.cpu().numpy() for name, value in columns.items()})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multiplet.cloud import Cloud
-from multiplet.data.columns import Column
+from multiplet.data.columns import IDENTITY, Column
 from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
@@ -26,8 +26,8 @@ class Measured:
         return dict(cloud.points)
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
-        """Name → (B,)."""
-        return dict(cloud.event)
+        """Name → (B,), without the identity."""
+        return {name: value for name, value in cloud.event.items() if name != IDENTITY}
 
 
 Quantities = Measured | JetConstituents
