@@ -93,11 +93,11 @@ def test_a_run_without_a_checkpoint_is_named(tmp_path: Path) -> None:
 # --- pruning ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keep", [1, 2, 3, 10])
+@pytest.mark.parametrize("keep", [0, 1, 2, 3, 10])
 def test_only_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     for step in range(1, 6):
         write(tmp_path, step, keep)
-    assert steps(tmp_path) == [f"step-{step:08d}" for step in range(max(6 - keep, 1), 6)]
+    assert steps(tmp_path) == [f"step-{step:08d}" for step in range(1, 6)][-max(keep, 1) :]
 
 
 def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_written(tmp_path: Path) -> None:

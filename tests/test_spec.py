@@ -294,6 +294,15 @@ def test_overriding_every_field_with_its_json_turns_one_recipe_into_another(one:
     assert override(one, changes) == other
 
 
+def test_a_literal_is_met_by_value_and_type() -> None:
+    assert parse(Literal[1, "1"], "1", "x") == 1
+    assert parse(Literal["1", "none"], "1", "x") == "1"
+    assert parse(Literal["1", "none"], "none", "x") == "none"
+    for text in ("true", "1.0", '"1"'):
+        with pytest.raises(RecipeError, match=r"^x is .*, which is not 1 or 2$"):
+            parse(Literal[1, 2], text, "x")
+
+
 def test_changes_are_made_together_whatever_their_order() -> None:
     changes = {"net.depth": "9", "net.width": "9", "optim.rate": "3", "optim": "Lion", "title": "b"}
     wanted = replace(STUDY, net=Net(9, 9), optim=Lion(3.0), title="b")

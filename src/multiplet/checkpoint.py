@@ -69,11 +69,11 @@ def write_checkpoint(
     write_json(aside / "state.json", dict(state))
     hashes = {name: sha256(aside / name) for name in _FILES}
     write_json(aside / "manifest.json", {"format": FORMAT, "step": step, "sha256": hashes})
-    _remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     os.rename(aside, folder)
     flush(folder.parent)
     for old in [path for path in _folders(run) if _step(path) <= step][max(keep, 1) :]:
-        _remove(old)
+        shutil.rmtree(old, ignore_errors=True)  # what is left of it, after a kill or on a network disk, does not count
     return folder
 
 
@@ -119,12 +119,6 @@ def _fault(path: Path) -> str:
     except (OSError, KeyError, TypeError, CorruptError) as error:
         return f"{path} is incomplete or damaged ({error})"
     return f"{path}: {', '.join(wrong)} changed after writing" if wrong else ""
-
-
-def _remove(folder: Path) -> None:
-    """Remove a checkpoint, the manifest first: what a kill, or a reader on a network disk, leaves does not count."""
-    (folder / "manifest.json").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str) -> None:

@@ -41,6 +41,7 @@ def _mix(x: Tensor) -> Tensor:
 class Draws:
     """The random numbers of one step. `repeat` tells several uses of the same stream apart.
 
+    Uniform and normal numbers of the same stream are made of the same bits: ask a stream for one of them only.
     `fixed` asks for draws that make evaluation comparable: objectives then stratify instead of drawing freely.
     """
 
@@ -64,9 +65,10 @@ class Draws:
         return radius * torch.cos((2.0 * math.pi) * _unit(_shift(bits, 16) & 0x7FFFFF))
 
     def _bits(self, stream: str, index: Tensor, slots: Tensor, items: int) -> Tensor:
-        # The key is mixed on the CPU, where it costs a GPU no copy and no kernels; one number may meet any device.
-        key = torch.tensor(_signed(self.seed * _GOLDEN + zlib.crc32(stream.encode())), device="cpu")
-        for word in (self.step, self.repeat):
+        # Each word is mixed in by itself: added up, seed 1 at step 0 would be seed 0 at step 1. The key is made on the
+        # CPU, which costs a GPU no copy and no kernel; a single number may meet tensors of any device.
+        key = torch.tensor(0, device="cpu")
+        for word in (self.seed, zlib.crc32(stream.encode()), self.step, self.repeat):
             key = _mix(key + _signed(_GOLDEN * (word + 1)))
         event = _mix(key ^ _mix(index.long() * _GOLDEN))[:, None]
         slot = _mix(event ^ (slots.long() + 1) * _GOLDEN)[..., None]

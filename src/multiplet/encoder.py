@@ -66,6 +66,6 @@ class Encoder(nn.Module):
                 raise RecipeError(f"the embedding has no part {name!r}; it has {sorted(parts)}")
             parts[name] = torch.where(hide[..., None], vector.to(parts[name].dtype), parts[name])
             x = x.masked_fill(hide[..., None], 0.0) if name == "x" else x
-        before = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else parts["x"]
+        before = torch.stack([part.float() for part in parts.values()]).sum(0)  # the residual stream is FP32
         points, blocks = self.backbone(before, tokens.mask, tokens.rank, x)
         return Hidden(points, tokens.mask, before, blocks)

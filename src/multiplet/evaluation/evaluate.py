@@ -23,6 +23,8 @@ from multiplet.model import Model
 from multiplet.progress import Show, Silent
 from multiplet.recipe import open_run
 
+_POINTS = 20_000  # padded points in one forward pass
+
 
 def evaluate(
     run: Path | str,
@@ -84,9 +86,12 @@ def predict(model: Model, dataset: Dataset, split: Split, show: Show) -> dict[st
         parts.append({name: value.cpu().numpy() for name, value in columns.items()})
         done += len(cloud)
         show.update(done, dataset.size(split), "")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(table["index"])
+    return {name: values[order] for name, values in table.items()}
 
 
 def _clouds(dataset: Dataset, split: Split) -> Iterator[Cloud]:
-    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(size=512))):
+    """All events of a split, in parts of like length that fit into memory, so not quite in file order."""
+    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(512, points_at_once=_POINTS))):
         yield from clouds

@@ -37,7 +37,7 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         elif (head := key.split(".")[0]) in parts:
             below[key] = text
         else:
-            faults.append(f"{key} does not exist ({did_you_mean(head, [*signature.parameters, *parts])})")
+            faults.append(f"{head} does not exist ({did_you_mean(head, [*signature.parameters, *parts])})")
     if not faults:
         try:
             signature.bind(**arguments)
@@ -55,7 +55,7 @@ def _pairs(changes: Sequence[str]) -> dict[str, str]:
     """Keys and texts; RecipeError for what is not key=value, and for a key given twice."""
     pairs = [change.partition("=") for change in changes]
     keys = [key for key, _, _ in pairs]
-    faults = [f"{key!r} is not of the form key=value" for key, equals, _ in pairs if not equals]
+    faults = [f"{key + equals!r} is not of the form key=value" for key, equals, _ in pairs if not (key and equals)]
     faults += [f"{key} is given {keys.count(key)} times" for key in dict.fromkeys(keys) if keys.count(key) > 1]
     if faults:
         raise RecipeError("; ".join(faults))

@@ -12,7 +12,7 @@ from multiplet.objectives.masked import Masked
 from multiplet.optim import AdamW, ScheduleFree
 from multiplet.parametrisation import MuP
 from multiplet.recipe import Recipe, Train, carry
-from multiplet.representation.jets import CONSTITUENTS, JetConstituents
+from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Descending
 from multiplet.representation.represent import Represent
 from multiplet.tasks.classify import Classify
@@ -21,7 +21,14 @@ from multiplet.transfer import FineTune, Frozen, Scratch
 _DEPTH = {128: 4, 256: 8, 512: 12}  # the talk's 1M, 8M and 47M encoders
 
 
-def maskdiff(data: str = "data/jets", width: int = 128, depth: int = 0, steps: int = 5000, batch: int = 256) -> Recipe:
+def maskdiff(
+    data: str = "data/jets",
+    width: int = 128,
+    depth: int = 0,
+    steps: int = 5000,
+    batch: int = 256,
+    independent: bool = False,
+) -> Recipe:
     """Pretrain on jets without labels: hide half of the constituents, predict half of the hidden ones by diffusion.
 
     What differs from the talk: µP instead of u-µP (so the rate is not 1.0), batch 256 instead of 2048 and warm-up
@@ -30,7 +37,9 @@ def maskdiff(data: str = "data/jets", width: int = 128, depth: int = 0, steps: i
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
         data=Events(data),
-        represent=Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), most=128),
+        represent=Represent(
+            CONSTITUENTS, JetConstituents(), Descending("pt"), INDEPENDENT if independent else (), most=128
+        ),
         encoder=Encode(Transformer(width, depth), MuP(base_width=128, base_depth=4)),
         objective=Masked(
             hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()
@@ -49,7 +58,9 @@ def jet_classes(
     `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
     """
     optim = AdamW(rate=1e-3, warmup=100)
-    train = Train(steps=steps, batches=Batches(128), validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
+    # Batches by length would be batches by class; random ones, cut into parts by length, waste as little on padding.
+    batches = Batches(128, by_length=False, points_at_once=2500)
+    train = Train(steps=steps, batches=batches, validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
     events = Events(data, skip, labels or None)
     if run:
         adapt = Frozen(run) if frozen else FineTune(run)

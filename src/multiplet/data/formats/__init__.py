@@ -11,6 +11,12 @@ from typing import Protocol, runtime_checkable
 
 from multiplet.data.columns import Columns
 from multiplet.data.formats.events import EventFormat
+from multiplet.data.formats.jetclass import JetClass
+from multiplet.data.formats.jetclass2 import JetClass2
+from multiplet.data.formats.jetnet import JetNet
+from multiplet.data.formats.omnilearned import OmniLearned
+from multiplet.data.formats.quark_gluon import QuarkGluon
+from multiplet.data.formats.top import Top
 from multiplet.errors import DataError
 
 
@@ -27,7 +33,15 @@ class Format(Protocol):
         ...
 
 
-FORMATS: dict[str, Format] = {"events": EventFormat()}
+FORMATS: dict[str, Format] = {
+    "events": EventFormat(),
+    "jetclass": JetClass(),
+    "jetclass2": JetClass2(),
+    "jetnet": JetNet(),
+    "omnilearned": OmniLearned(),
+    "quark_gluon": QuarkGluon(),
+    "top": Top(),
+}
 
 
 def find(name: str) -> Format:
