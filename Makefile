@@ -49,7 +49,7 @@ $(SIMULATE): pyproject.toml constraints.txt | $(BIN)/pip
 
 # Holds all that the demo needs as well, so that one installation serves both.
 $(DEV): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[simulate,dev]"
+	$(INSTALL) -e ".[simulate,root,hdf5,dev]"
 	@touch $(SIMULATE) $@
 
 $(BIN)/pip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,19 @@ from multiplet.representation.features import BIT, Feature, Log, SymLog
 FLAGS = ("is_electron", "is_muon", "is_photon", "is_charged_hadron", "is_neutral_hadron")
 
 
+_TINY = 1e-8  # GeV: keeps quotients finite in padded slots
+# quantity → what it is computed from (event columns count for each point), and how; in this order
+_DERIVED: dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]] = {
+    "pt": (("px", "py"), kinematics.pt),
+    "eta": (("pz", "pt"), lambda pz, pt: torch.asinh(pz / pt.clamp(min=_TINY))),
+    "phi": (("px", "py"), kinematics.phi),
+    "dr": (("deta", "dphi"), torch.hypot),
+    "pt_rel": (("pt", "jet_pt"), torch.div),
+    "energy_rel": (("energy", "jet_energy"), torch.div),
+    "q_over_pt": (("charge", "pt"), lambda charge, pt: charge / pt.clamp(min=_TINY)),
+}
+
+
 @dataclass(frozen=True)
 class JetConstituents:
     """Quantities of constituents in the JetClass columns: px py pz energy in GeV, deta dphi in rad, d0 dz in mm.
@@ -24,18 +38,13 @@ class JetConstituents:
     """
 
     def point(self, cloud: Cloud) -> dict[str, Tensor]:
-        """Name → (B, N): all point columns, and pt, eta, phi, dr, pt_rel, energy_rel, q_over_pt."""
-        px, py, pz, energy = (cloud.point(name) for name in ("px", "py", "pz", "energy"))
-        pt = kinematics.pt(px, py)
-        return cloud.points | {
-            "pt": pt,
-            "eta": torch.asinh(pz / pt.clamp(min=1e-8)),
-            "phi": kinematics.phi(px, py),
-            "dr": torch.hypot(cloud.point("deta"), cloud.point("dphi")),
-            "pt_rel": pt / cloud.event["jet_pt"][:, None],
-            "energy_rel": energy / cloud.event["jet_energy"][:, None],
-            "q_over_pt": cloud.point("charge") / pt.clamp(min=1e-8),
-        }
+        """Name → (B, N): all point columns, and of pt, eta, phi, dr, pt_rel, energy_rel, q_over_pt what they allow."""
+        have = {**cloud.points, **{name: value[:, None] for name, value in cloud.event.items()}}
+        found = dict(cloud.points)
+        for name, (needs, function) in _DERIVED.items():
+            if name not in found and all(need in have for need in needs):
+                found[name] = have[name] = function(*(have[need] for need in needs))
+        return found
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,): the event columns, without the identity."""

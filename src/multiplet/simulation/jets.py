@@ -11,10 +11,9 @@ from types import ModuleType
 from typing import ClassVar
 
 from multiplet.data.columns import Column, Columns
+from multiplet.data.formats.jetclass_layout import LABELS, SCHEMA
 from multiplet.errors import DataError, MissingExtraError
 from multiplet.simulation.blocks import block_seed
-
-LABELS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 
 PT_MIN, PT_MAX, ETA_MAX = 500.0, 1000.0, 2.0
 _REVISION = "1"  # raised whenever the same seed gives other jets
@@ -26,53 +25,6 @@ KINDS = {
     "is_electron": (11,),
     "is_muon": (13,),
 }
-
-
-def _point(name: str, unit: str = "", about: str = "", dtype: str = "float32") -> Column:
-    return Column(name, unit, dtype=dtype, about=about)
-
-
-def _event(name: str, unit: str = "", about: str = "", dtype: str = "float32", truth: bool = False) -> Column:
-    return Column(name, unit, "event", truth, dtype, about=about)
-
-
-SCHEMA: tuple[Column, ...] = (
-    _point("px", "GeV"),
-    _point("py", "GeV"),
-    _point("pz", "GeV"),
-    _point("energy", "GeV"),
-    _point("deta", "", "η − η of the jet, times the sign of the latter (−1 at 0)"),
-    _point("dphi", "rad", "φ − φ of the jet, in [−π, π)"),
-    _point("d0", "mm", "transverse impact parameter (x p_y − y p_x)/pT; 0 for neutrals"),
-    _point("d0_err", "mm", "its resolution; 0 for neutrals and below pT = 0.18 GeV"),
-    _point("dz", "mm", "longitudinal impact parameter; 0 for neutrals"),
-    _point("dz_err", "mm", "its resolution; 0 for neutrals and below pT = 0.18 GeV"),
-    _point("charge", "e", dtype="int8"),
-    *(_point(name, dtype="int8", about="1 if so, else 0") for name in KINDS),
-    _event("jet_pt", "GeV"),
-    _event("jet_eta"),
-    _event("jet_phi", "rad"),
-    _event("jet_energy", "GeV"),
-    _event("jet_nparticles", dtype="int16", about="how many points the jet has"),
-    _event("jet_sdmass", "GeV", "mass after soft drop, z_cut = 0.1, β = 0"),
-    *(_event(f"jet_tau{n}", about=f"{n}-subjettiness, β = 1, R = 0.8, kT axes") for n in (1, 2, 3, 4)),
-    Column("label", "", "event", True, "int16", LABELS, "the class"),
-    _event("genpart_eta", about="of the particle the jet comes from", truth=True),
-    _event("genpart_phi", "rad", "of the particle the jet comes from", truth=True),
-    _event(
-        "genpart_pid",
-        about="PDG id of the particle the jet comes from; QCD: the hard parton",
-        dtype="int32",
-        truth=True,
-    ),
-    _event("genpart_pt", "GeV", "of the particle the jet comes from", truth=True),
-    _event(
-        "truth_match",
-        about="JetClass's code of the match: 11-16 top, 21-22 W, 31-33 Z, 41-46 H, 50 QCD",
-        dtype="int16",
-        truth=True,
-    ),
-)
 
 
 @dataclass(frozen=True)
