@@ -208,6 +208,19 @@ def test_another_recipe_or_other_data_in_the_same_folder_is_refused(whole: Path,
         train(recipe, whole, progress=False)
 
 
+def test_a_run_without_a_schedule_can_be_given_more_steps(toys: Path, tmp_path: Path) -> None:
+    train(tiny.masked(str(toys), 12), tmp_path / "longer", progress=False)
+    assert train(tiny.masked(str(toys), 20), tmp_path / "longer", progress=False).step == 20
+    train(tiny.masked(str(toys), 20), tmp_path / "whole", progress=False)
+    first, second = weights(tmp_path / "longer"), weights(tmp_path / "whole")
+    for name in first:  # the look at step 12 went to the averaged weights and back once more: the last bit may differ
+        torch.testing.assert_close(first[name], second[name], atol=1e-5, rtol=1e-4)
+    assert open_run(tmp_path / "longer").recipe.train.steps == 20
+    train(tiny.masked(str(toys), 12, free=False), tmp_path / "cosine", progress=False)
+    with pytest.raises(RunError, match=r"train\.steps"):
+        train(tiny.masked(str(toys), 20, free=False), tmp_path / "cosine", progress=False)
+
+
 # What is not finite
 
 

@@ -24,13 +24,14 @@ from multiplet.draws import Draws
 from multiplet.errors import NonFiniteError, RunError
 from multiplet.files import read_json, write_json
 from multiplet.model import Model, load_weights
+from multiplet.optim import ScheduleFree
 from multiplet.progress import Log, Show, show
 from multiplet.recipe import Recipe, record
 from multiplet.representation.tokens import Tokens
 from multiplet.spec import differences, to_dict
 
 _VALIDATION_SEED = 0  # the same masks and noise for every model, so that validation losses can be compared
-_FREE = ("train.workers", "train.device")  # what may differ when a run goes on
+_FREE = ("train.workers", "train.device")  # what may differ when a run goes on; without a schedule, steps too
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,17 @@ class _Loop:
         """Write recipe.json, or make sure that the one there says the same."""
         data = self.dataset.fingerprint() if isinstance(self.dataset, EventFiles) else type(self.dataset).__name__
         mine = record(self.recipe, name, command, self.dataset.schema, data)
-        path = self.out / "recipe.json"
+        path, theirs = self.out / "recipe.json", mine
         if path.is_file():
             theirs = read_json(path)
-            lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(_FREE)]
+            free = (*_FREE, "train.steps") if isinstance(self.recipe.optim, ScheduleFree) else _FREE
+            lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(free)]
             lines += differences(theirs["data"], mine["data"], "data")
             if lines:
                 raise RunError(
                     f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder"
                 )
-        elif self.group.first:
+        if self.group.first and (not path.is_file() or theirs["recipe"] != mine["recipe"]):
             self.out.mkdir(parents=True, exist_ok=True)
             write_json(path, mine)
         self.group.barrier()

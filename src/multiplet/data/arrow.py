@@ -33,6 +33,7 @@ _BATCH_EVENTS = 4096
 def write_events(path: Path, columns: Columns, provenance: Mapping[str, str]) -> None:
     """Write one event file and its checksums; a kill at any instant leaves no half-written file behind.
 
+    Two names cannot change at once: killed while it writes over a file, it may leave a pair that reading refuses.
     `provenance` says where the events come from. It must not hold times, hosts or paths: the same events with the
     same provenance give the same bytes.
     """

@@ -6,19 +6,34 @@ from multiplet.backbones.transformer import Transformer
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
 from multiplet.encoder import Encode
+from multiplet.errors import RecipeError
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
 from multiplet.optim import AdamW, ScheduleFree
 from multiplet.parametrisation import MuP
 from multiplet.recipe import Recipe, Train, carry
-from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
+from multiplet.representation.features import Feature
+from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, RELATIVE, RELATIVE_INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Descending
 from multiplet.representation.represent import Represent
+from multiplet.spec import did_you_mean
 from multiplet.tasks.classify import Classify
 from multiplet.transfer import FineTune, Frozen, Scratch
 
 _DEPTH = {128: 4, 256: 8, 512: 12}  # the talk's 1M, 8M and 47M encoders
+_FEATURES: dict[str, tuple[tuple[Feature, ...], tuple[Feature, ...]]] = {  # name → inputs, targets (none: the inputs)
+    "all": (CONSTITUENTS, ()),
+    "independent": (CONSTITUENTS, INDEPENDENT),
+    "relative": (RELATIVE, RELATIVE_INDEPENDENT),
+}
+
+
+def _represent(features: str) -> Represent:
+    if features not in _FEATURES:
+        raise RecipeError(f"there are no features {features!r} ({did_you_mean(features, _FEATURES)})")
+    inputs, targets = _FEATURES[features]
+    return Represent(inputs, JetConstituents(), Descending("pt"), targets, most=128)
 
 
 def maskdiff(
@@ -27,7 +42,7 @@ def maskdiff(
     depth: int = 0,
     steps: int = 5000,
     batch: int = 256,
-    independent: bool = False,
+    features: str = "all",
 ) -> Recipe:
     """Pretrain on jets without labels: hide half of the constituents, predict half of the hidden ones by diffusion.
 
@@ -37,9 +52,7 @@ def maskdiff(
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
         data=Events(data),
-        represent=Represent(
-            CONSTITUENTS, JetConstituents(), Descending("pt"), INDEPENDENT if independent else (), most=128
-        ),
+        represent=_represent(features),
         encoder=Encode(Transformer(width, depth), MuP(base_width=128, base_depth=4)),
         objective=Masked(
             hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()
@@ -50,9 +63,16 @@ def maskdiff(
 
 
 def jet_classes(
-    run: str = "", data: str = "data/jets", labels: int = 0, skip: int = 0, frozen: bool = False, steps: int = 1000,
-    width: int = 128, depth: int = 0,
-) -> Recipe:  # fmt: skip
+    run: str = "",
+    data: str = "data/jets",
+    labels: int = 0,
+    skip: int = 0,
+    frozen: bool = False,
+    steps: int = 1000,
+    width: int = 128,
+    depth: int = 0,
+    features: str = "all",
+) -> Recipe:
     """Tell the ten jet classes apart: from a pretrained run (fine-tuned, or frozen), or from scratch without one.
 
     `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
@@ -65,5 +85,5 @@ def jet_classes(
     if run:
         adapt = Frozen(run) if frozen else FineTune(run)
         return carry(run, Classify(), adapt, data=events, optim=optim, train=train)
-    base = maskdiff(data, width, depth)
+    base = maskdiff(data, width, depth, features=features)
     return Recipe(events, base.represent, base.encoder, Classify(), Scratch(), optim, train)

@@ -87,3 +87,11 @@ INDEPENDENT = (
     *_TRACK,
     *_BITS,
 )
+
+# Only what is measured relative to the jet: nothing tells where the jet points, which is no use to most tasks.
+RELATIVE = tuple(feature for feature in CONSTITUENTS if feature.name not in ("pt", "eta", "phi", "energy"))
+RELATIVE_INDEPENDENT = tuple(
+    Feature("pt_rel", Log()) if feature.name == "log_pt" else feature
+    for feature in INDEPENDENT
+    if feature.name != "log_energy"
+)
