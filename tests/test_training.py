@@ -162,7 +162,7 @@ def test_two_ranks_give_what_one_gives(extra: tuple[str, ...], whole: Path, toys
     one, two = weights(whole), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(one[name].double(), two[name].double(), atol=2e-4, rtol=2e-3, msg=name)
+        torch.testing.assert_close(one[name].double(), two[name].double(), atol=2e-3, rtol=2e-2, msg=name)
     for first, second in zip(log(whole), log(tmp_path / "two"), strict=True):
         assert first.get("losses", {}) == pytest.approx(second.get("losses", {}), rel=1e-4)
         assert first.get("points") == second.get("points")

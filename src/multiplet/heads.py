@@ -19,12 +19,12 @@ def mean_pool(points: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Floa
     return (points * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-def masked_mean(values: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, B]:
+def masked_mean(values: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, " B"]:
     """The mean over real slots of one number a slot; zero for an empty event."""
     return mean_pool(values[..., None], mask)[:, 0]
 
 
-def sinusoid(t: Int[Tensor, ...], size: int = 256) -> Float[Tensor, "... size"]:
+def sinusoid(t: Int[Tensor, " ..."], size: int = 256) -> Float[Tensor, "... size"]:
     """[cos, sin] of t · 10000^(-i/half), i = 0 … half - 1, in FP32."""
     half = size // 2
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
@@ -51,7 +51,7 @@ class NoiseHead(nn.Module):
         self.out = Linear(width, channels, param, bias=True, zero=True)
 
     def forward(
-        self, noisy: Float[Tensor, "... c"], t: Int[Tensor, ...], z: Float[Tensor, "... zd"]
+        self, noisy: Float[Tensor, "... c"], t: Int[Tensor, " ..."], z: Float[Tensor, "... zd"]
     ) -> Float[Tensor, "... c"]:
         y = F.silu(self.time_out(F.silu(self.time_in(sinusoid(t)))) + self.condition(z))
         h = self.token(noisy)

@@ -54,7 +54,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(codes, int(width)))
         nn.init.normal_(self.weight, std=param.spread(self.declared["weight"]))
 
-    def forward(self, ids: Int[Tensor, ...]) -> Float[Tensor, "... D"]:
+    def forward(self, ids: Int[Tensor, " ..."]) -> Float[Tensor, "... D"]:
         return F.embedding(ids.long(), self.weight)
 
 
@@ -67,7 +67,7 @@ class Vector(nn.Module):
         self.value = nn.Parameter(torch.empty(int(width)))
         nn.init.normal_(self.value, std=std)
 
-    def forward(self) -> Float[Tensor, D]:
+    def forward(self) -> Float[Tensor, " D"]:
         return self.value
 
 

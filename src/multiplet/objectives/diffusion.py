@@ -34,12 +34,12 @@ class Schedule(nn.Module):
         beta = (1 - ideal[1:] / ideal[:-1]).clamp(max=0.999)
         self.register_buffer("kept", torch.cumprod(1 - beta, 0), persistent=False)  # follows from T: not saved
 
-    def noisy(self, x: Float[Tensor, "... c"], t: Int[Tensor, ...], noise: Float[Tensor, "... c"]) -> Tensor:
+    def noisy(self, x: Float[Tensor, "... c"], t: Int[Tensor, " ..."], noise: Float[Tensor, "... c"]) -> Tensor:
         """x_t from x₀ and ε."""
         kept = self.kept[t][..., None]
         return (kept.sqrt() * x + (1 - kept).sqrt() * noise).to(x.dtype)
 
-    def clean(self, noisy: Float[Tensor, "... c"], t: Int[Tensor, ...], noise: Float[Tensor, "... c"]) -> Tensor:
+    def clean(self, noisy: Float[Tensor, "... c"], t: Int[Tensor, " ..."], noise: Float[Tensor, "... c"]) -> Tensor:
         """x₀ from x_t and ε: the exact inverse of `noisy`."""
         kept = self.kept[t][..., None]
         return ((noisy - (1 - kept).sqrt() * noise) / kept.sqrt()).to(noisy.dtype)

@@ -74,12 +74,12 @@ class MaskedNet(nn.Module):
         reference = getattr(self.target, "reference", None)
         return [reference] if reference is not None else []
 
-    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
+    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         """1 for events that have something to predict (two tokens or more), else 0."""
         _, predicted = counts(tokens.mask.sum(1), self.spec.hide, self.spec.predict)
         return {name: (predicted > 0).float() for name in self.target.names}
 
-    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
+    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         z, hidden = self.conditions(encoder, tokens, draws)
         losses = self.target(z, hidden, draws)
         return {name: masked_mean(value, hidden.mask) for name, value in losses.items()}
@@ -89,7 +89,7 @@ class MaskedNet(nn.Module):
         """Nothing of the truth is looked at."""
         return ()
 
-    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, B]]:
+    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
         """The losses of each event (B,) on the fixed masks and noise of every validation; NaN where nothing counts."""
         draws = Draws(0, 0, fixed=True)
         values, weights = self(encoder, tokens, draws), self.weights(tokens, draws)

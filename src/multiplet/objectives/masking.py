@@ -22,7 +22,7 @@ class Masks:
     predicted_mask: Bool[Tensor, "B P"]
 
 
-def counts(n: Int[Tensor, ...], hide: float, predict: float | None) -> tuple[Tensor, Tensor]:
+def counts(n: Int[Tensor, " ..."], hide: float, predict: float | None) -> tuple[Tensor, Tensor]:
     """How many of n tokens are hidden and how many of those are predicted (None: one).
 
     hidden = clip(round(hide·n), 1, n - 1), predicted = clip(round(predict·n), 1, hidden); none where n < 2.

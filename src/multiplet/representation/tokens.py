@@ -28,7 +28,7 @@ class Tokens:
     mask: Bool[Tensor, "B S"]  # True where a token is real
     rank: Int[Tensor, "B S"]  # place in the order of the whole event
     index: Int[Tensor, "B S"]  # the point of the cloud it came from
-    event: Int[Tensor, B]  # each event's identity: what randomness is keyed by
+    event: Int[Tensor, " B"]  # each event's identity: what randomness is keyed by
     cond: Float[Tensor, "B E"]  # measured for the event as a whole
     ids: dict[str, Tensor] = field(default_factory=dict)  # name → (B, S)
     targets: dict[str, Tensor] = field(default_factory=dict)  # (B, S, C) or (B, C), to be predicted; never an input

@@ -65,11 +65,11 @@ class ClassifyNet(nn.Module):
         self.spec, self.classes = spec, classes
         self.out = Linear(encoder.width, len(classes), encoder.param, bias=True, zero=encoder.param.zero_readout)
 
-    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
+    def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         """1 for labelled events with at least one point, else 0."""
         return {"cross_entropy": ((tokens.truth[self.spec.label] >= 0) & tokens.mask.any(1)).float()}
 
-    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, B]]:
+    def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         label = tokens.truth[self.spec.label].long().clamp(min=0)
         return {"cross_entropy": F.cross_entropy(self.logits(encoder, tokens), label, reduction="none")}
 
@@ -78,7 +78,7 @@ class ClassifyNet(nn.Module):
         hidden = encoder(tokens)
         return self.out(mean_pool(hidden.points, hidden.mask)).float()
 
-    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, B]]:
+    def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
         """`score_CLASS` (B,) for each class: probabilities that sum to 1."""
         scores = self.logits(encoder, tokens).softmax(-1)
         return {f"score_{name}": scores[:, n] for n, name in enumerate(self.classes)}
