@@ -18,6 +18,7 @@ from multiplet.simulation.blocks import simulate
 from multiplet.simulation.jets import Jets
 from multiplet.training import train
 
+FEATURES = "relative"  # what points are relative to the jet: with all 21 features pretraining does not help here
 WIDTH = 64  # a quarter of a million parameters: enough to see the gain, small enough for a laptop
 
 
@@ -33,10 +34,12 @@ def demo(
     simulate(Jets(), data, events, seed=1, workers=workers, progress=lambda done, total: bar.update(done, total, ""))
     bar.close()
     first, tuned, scratch = (out / name for name in ("pretrained", "fine-tuned", "from-scratch"))
-    recipe = maskdiff(str(data), width=WIDTH, steps=steps, batch=128)
+    recipe = maskdiff(str(data), width=WIDTH, steps=steps, batch=128, features=FEATURES)
     metrics = [_run(first, recipe, command)]
     metrics.append(_run(tuned, jet_classes(str(first), str(data), labels, steps=tuning), command))
-    metrics.append(_run(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH), command))
+    metrics.append(
+        _run(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH, features=FEATURES), command)
+    )
     page = report([first, tuned, scratch], out / "report.html", jet_displays(tuned))
     return page, metrics_table({tuned.name: metrics[1], scratch.name: metrics[2]})
 
