@@ -21,7 +21,7 @@ from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.targets import Code, MeanSquared
 from multiplet.parametrisation import MuP, Standard
-from multiplet.representation.features import Identity, Log, SymLog, Tanh
+from multiplet.representation.features import Feature, Identity, Log, SymLog, Tanh
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Ascending, AsMeasured, Descending
 from multiplet.representation.represent import Measured, Represent, RepresentNet
@@ -326,3 +326,9 @@ def test_the_identity_of_an_event_is_no_quantity(cloud: Cloud) -> None:
     for spec in (Measured(), JetConstituents()):
         assert "event_id" not in spec.event(cloud)
         assert "jet_pt" in spec.event(cloud)
+
+
+def test_conditions_that_no_encoder_reads_are_refused(cloud: Cloud) -> None:
+    spec = Represent(CONSTITUENTS, JetConstituents(), conditions=(Feature("jet_pt", Log()),))
+    with pytest.raises(ValueError, match="log_jet_pt"):
+        Encode(Transformer(32, 1, head_dim=8)).build(represented(spec, cloud).shape)

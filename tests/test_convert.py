@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiplet.data.arrow import read_events
+from multiplet.data.arrow import read_events, write_events
 from multiplet.data.convert import convert
 from multiplet.data.events import SPLITS
 from multiplet.data.formats import FORMATS, Format, find
 from multiplet.errors import CorruptError, DataError
+from toys import toy_jets
 
 
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
@@ -57,3 +58,14 @@ def test_what_cannot_be_converted_is_refused(toys: Path, tmp_path: Path) -> None
     damaged.with_name("00000.arrow.sums").write_bytes(source.with_name(source.name + ".sums").read_bytes())
     with pytest.raises(CorruptError):
         convert(find("events"), [damaged], tmp_path / "other")
+
+
+def test_files_of_different_kinds_take_turns(tmp_path: Path) -> None:
+    names = ("HToBB_000", "HToBB_001", "ZToQQ_000", "ZToQQ_001")
+    for number, name in enumerate(names):
+        write_events(tmp_path / f"{name}.arrow", toy_jets(200, seed=number), {})
+    convert(find("events"), [tmp_path / f"{name}.arrow" for name in names], tmp_path / "out", (1.0, 0.0, 0.0))
+    ids = read_events(tmp_path / "out" / "train" / "00000.arrow").values["event_id"]
+    assert len(ids) == 800
+    assert len(set(ids)) == 800
+    assert set(ids[:256] // 1_000_000) == {0, 1, 2, 3}

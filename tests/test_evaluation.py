@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import tiny
-from multiplet.errors import DataError
+from multiplet.data.arrow import write_events
+from multiplet.data.columns import Columns
+from multiplet.errors import DataError, RunError
 from multiplet.evaluation.displays import jet_displays
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.study import differences, label_figure, rows
 from multiplet.evaluation.table import format_estimate, metrics_table
 from multiplet.training import train
 from multiplet.transfer import FineTune
+from toys import toy_jets
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,24 @@ def test_values_have_as_many_digits_as_they_deserve() -> None:
     )
     assert table.row_count == 1
     assert len(table.columns) == 3
+
+
+def test_runs_that_are_not_of_one_study_are_not_paired(study: list[Path]) -> None:
+    found = rows(study)
+    with pytest.raises(RunError, match="share a seed"):
+        differences([*found, found[0]])
+
+
+def test_events_of_another_kind_are_refused(study: list[Path], tmp_path: Path) -> None:
+    columns = toy_jets(20)
+    schema = tuple(replace(c, classes=("a", "b", "c")) if c.name == "label" else c for c in columns.schema)
+    write_events(tmp_path / "test" / "00000.arrow", Columns(schema, columns.offsets, columns.values), {})
+    with pytest.raises(DataError, match="label has classes"):
+        evaluate(study[1], data=str(tmp_path))
+
+
+def test_displays_show_the_events_that_were_evaluated(study: list[Path], tmp_path: Path) -> None:
+    write_events(tmp_path / "test" / "00000.arrow", toy_jets(20, seed=9), {})
+    evaluate(study[1], data=str(tmp_path))
+    assert all("test event" in title for title in jet_displays(study[1], wanted=3))
+    evaluate(study[1])

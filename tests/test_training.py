@@ -234,21 +234,45 @@ def spoil(column: str, value: float) -> Callable[[Columns], Columns]:
     return change
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     ("column", "recipe"), [("deta", tiny.masked), ("jet_pt", tiny.labels), ("energy", tiny.masked)]
 )
 def test_a_value_that_is_not_finite_stops_before_the_update_and_names_its_event(
-    column: str, recipe: Callable[..., Recipe], tmp_path: Path
+    column: str, recipe: Callable[..., Recipe], value: float, tmp_path: Path
 ) -> None:
     data = write_toys(tmp_path / "data", 300, 60, 60)
     made = replace(recipe(str(data)), represent=replace(tiny.REPRESENT, fit_events=100))
-    write_events(data / "train" / "00001.arrow", spoil(column, float("nan"))(toy_jets(150, 1)), {})
+    write_events(data / "train" / "00001.arrow", spoil(column, value)(toy_jets(150, 1)), {})
     with pytest.raises(NonFiniteError, match=rf"00001\.arrow row \d+ .*{column}"):
         train(made, tmp_path / "run", progress=False)
     for name, value in (
         weights(tmp_path / "run").items() if list((tmp_path / "run" / "checkpoints").glob("step*")) else ()
     ):
         assert value.isfinite().all(), name
+
+
+def test_a_validation_event_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    data = write_toys(tmp_path / "data", 100, 60, 60)
+    write_events(data / "validation" / "00000.arrow", spoil("px", float("nan"))(toy_jets(60, 2)), {})
+    with pytest.raises(NonFiniteError, match=r"validation.*00000\.arrow row \d+"):
+        train(tiny.labels(str(data), 10), tmp_path / "run", progress=False)
+
+
+def test_a_run_that_saved_nothing_yet_may_be_corrected(toys: Path, tmp_path: Path) -> None:
+    recipe = tiny.masked(str(toys), free=False)
+    with pytest.raises(NonFiniteError):
+        train(replace(recipe, optim=replace(recipe.optim, rate=1e30)), tmp_path, progress=False)
+    assert train(recipe, tmp_path, progress=False).step == 20
+    assert open_run(tmp_path).recipe == recipe
+
+
+def test_data_may_move(toys: Path, tmp_path: Path) -> None:
+    recipe = tiny.masked(str(toys), 8)
+    train(recipe, tmp_path / "run", progress=False)
+    (tmp_path / "moved").symlink_to(toys)
+    moved = replace(recipe, data=Events(str(tmp_path / "moved")))
+    assert train(moved, tmp_path / "run", progress=False).step == 8
 
 
 def test_a_rate_that_explodes_is_named(toys: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from multiplet.errors import RunError
 from multiplet.evaluation.displays import jet_displays
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.report import report
@@ -46,7 +47,11 @@ def demo(
 
 def _run(run: Path, recipe: Recipe, command: str) -> dict[str, Any]:
     """Train and evaluate one recipe; gives its metrics."""
-    train(recipe, run, name=run.name, command=command)
+    finished = train(recipe, run, name=run.name, command=command)
+    if finished.stopped_by:
+        raise RunError(
+            f"{finished.stopped_by}: {run} stopped at step {finished.step}; `multiplet demo` goes on from there"
+        )
     bar = show(f"evaluate {run.name}")
     metrics = evaluate(run, command=f"multiplet evaluate {run}", show=bar)
     bar.close()

@@ -63,6 +63,11 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 def ranks(device: str = "auto") -> Iterator[Ranks]:
     """The ranks torchrun started, or this process alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        raise RecipeError(
+            f"srun started {os.environ['SLURM_STEP_NUM_TASKS']} tasks that do not know of one another: use one task "
+            "a node and `torchrun --nproc-per-node …` in it"
+        )
     place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if count == 1:
         yield Ranks(device=place)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multiplet.backbones.transformer import Transformer
 from multiplet.errors import RecipeError
-from multiplet.layers import Embedding, Linear
+from multiplet.layers import Embedding, Linear, full_precision
 from multiplet.parametrisation import MuP, Parametrisation, Standard, Width
 from multiplet.representation.tokens import Shape, Tokens
 
@@ -30,6 +30,10 @@ class Encode:
         """The encoder for tokens of this shape; RecipeError where an id is asked for that no tokenizer makes."""
         if unknown := [name for name in self.ids if name not in shape.ids]:
             raise RecipeError(f"Encode.ids asks for {unknown}; the representation makes {sorted(shape.ids)}")
+        if shape.conditions:
+            raise RecipeError(
+                f"no encoder reads conditions yet: take {list(shape.conditions)} out of Represent.conditions"
+            )
         return Encoder(self, shape)
 
 
@@ -40,7 +44,7 @@ class Hidden:
     points: Float[Tensor, "B S D"]
     mask: Bool[Tensor, "B S"]
     before: Float[Tensor, "B S D"]  # the embedded tokens, before the backbone
-    blocks: list[Tensor]  # the output of every block (B, S, D)
+    blocks: list[Tensor]  # the output of every block (B, S, D), where asked for
 
 
 class Encoder(nn.Module):
@@ -56,9 +60,12 @@ class Encoder(nn.Module):
             self.embed[f"id_{name}"] = Embedding(shape.ids[name], self.width, spec.param)
         self.backbone = spec.backbone.build(self.width, spec.param)
 
-    def forward(self, tokens: Tokens, replace: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Hidden:
+    def forward(
+        self, tokens: Tokens, replace: Mapping[str, tuple[Tensor, Tensor]] | None = None, blocks: bool = False
+    ) -> Hidden:
         """`replace` = {part: (hide (B, S), vector (D,))}: where `hide` is True the part becomes the vector."""
-        parts = {"x": self.embed["x"](tokens.x)}
+        with full_precision(tokens.x):  # standardised values lose what matters in eight bits
+            parts = {"x": self.embed["x"](tokens.x)}
         parts |= {f"id_{name}": self.embed[f"id_{name}"](tokens.ids[name]) for name in self.spec.ids}
         x = tokens.x
         for name, (hide, vector) in (replace or {}).items():
@@ -67,5 +74,5 @@ class Encoder(nn.Module):
             parts[name] = torch.where(hide[..., None], vector.to(parts[name].dtype), parts[name])
             x = x.masked_fill(hide[..., None], 0.0) if name == "x" else x
         before = torch.stack([part.float() for part in parts.values()]).sum(0)  # the residual stream is FP32
-        points, blocks = self.backbone(before, tokens.mask, tokens.rank, x)
-        return Hidden(points, tokens.mask, before, blocks)
+        points, outputs = self.backbone(before, tokens.mask, tokens.rank, x, blocks)
+        return Hidden(points, tokens.mask, before, outputs)

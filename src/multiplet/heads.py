@@ -15,8 +15,8 @@ from multiplet.parametrisation import Parametrisation, Width
 
 def mean_pool(points: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B D"]:
     """The mean over real slots; zero for an empty event."""
-    weight = mask.to(points.dtype)[..., None]
-    return (points * weight).sum(1) / weight.sum(1).clamp(min=1)
+    total = points.masked_fill(~mask[..., None], 0.0).sum(1)  # a product would let a NaN in padding through
+    return total / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def masked_mean(values: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, " B"]:

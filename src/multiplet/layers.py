@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from multiplet.parametrisation import Declared, Parametrisation, Width, declare, declare_vector
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context in which matrix products keep FP32 whatever the precision around them."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 class Linear(nn.Module):
     """y = m·(x Wᵀ) + b, with spread and multiplier as the parametrisation says. `zero` starts at W = 0."""
 
@@ -153,8 +158,11 @@ class Attention(nn.Module):
         q, k, v = (self._heads(y) for y in (self.query(x), self.key(memory), self.value(memory)))
         if turn_x is not None and turn_memory is not None:
             q, k = turn_x(q), turn_memory(k)
+        if self.group > 1 and q.is_cuda:  # fused kernels with a mask want as many key as query heads
+            k, v = (y.repeat_interleave(self.group, dim=1) for y in (k, v))
+        shared = k.shape[1] < q.shape[1]
         y = F.scaled_dot_product_attention(
-            q, k, v.to(q.dtype), attn_mask=mask[:, None, None, :], scale=self.scale, enable_gqa=self.group > 1
+            q, k, v.to(q.dtype), attn_mask=mask[:, None, None, :], scale=self.scale, enable_gqa=shared
         )
         return self.out(y.transpose(1, 2).flatten(2))
 

@@ -116,14 +116,16 @@ class Account:
     fresh: tuple[str, ...]  # left as they were made
     unused: tuple[str, ...]  # in the file, and not asked for
     numbers: int
+    source: str = ""  # the run, the step and the start of the hash of what was loaded
 
     def __str__(self) -> str:
         def group(names: tuple[str, ...]) -> str:
             heads = [name.split(".")[0] for name in names]
             return ", ".join(f"{head} {heads.count(head)}" for head in dict.fromkeys(heads)) or "none"
 
+        origin = f"{self.source}: " if self.source else ""
         return (
-            f"loaded {len(self.loaded)} tensors, {self.numbers:,} numbers ({group(self.loaded)}); "
+            f"loaded {origin}{len(self.loaded)} tensors, {self.numbers:,} numbers ({group(self.loaded)}); "
             f"new: {group(self.fresh)}; left in the file: {group(self.unused)}"
         )
 

@@ -45,6 +45,8 @@ class Train:
         for name in ("steps", "log_every", "validate_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"Train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.workers < 0 or self.validation_events < 0 or (self.clip is not None and self.clip <= 0):
+            raise RecipeError("Train needs workers and validation_events of at least 0, and clip above 0 (or none)")
 
 
 @dataclass(frozen=True)

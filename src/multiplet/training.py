@@ -31,7 +31,8 @@ from multiplet.representation.tokens import Tokens
 from multiplet.spec import differences, to_dict
 
 _VALIDATION_SEED = 0  # the same masks and noise for every model, so that validation losses can be compared
-_FREE = ("train.workers", "train.device")  # what may differ when a run goes on; without a schedule, steps too
+# What may differ when a run goes on: the data's place (their fingerprint is compared); without a schedule, steps too.
+_FREE = ("train.workers", "train.device", "data.path")
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ class _Loop:
         """Write recipe.json, or make sure that the one there says the same."""
         data = self.dataset.fingerprint() if isinstance(self.dataset, EventFiles) else type(self.dataset).__name__
         mine = record(self.recipe, name, command, self.dataset.schema, data)
-        path, theirs = self.out / "recipe.json", mine
-        if path.is_file():
-            theirs = read_json(path)
+        path = self.out / "recipe.json"
+        theirs = read_json(path) if path.is_file() else None
+        if theirs and newest(self.out)[0] is not None:  # before the first checkpoint nothing is lost
             free = (*_FREE, "train.steps") if isinstance(self.recipe.optim, ScheduleFree) else _FREE
             lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(free)]
             lines += differences(theirs["data"], mine["data"], "data")
@@ -126,7 +127,7 @@ class _Loop:
                 raise RunError(
                     f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder"
                 )
-        if self.group.first and (not path.is_file() or theirs["recipe"] != mine["recipe"]):
+        if self.group.first and (theirs is None or theirs["recipe"] != mine["recipe"]):
             self.out.mkdir(parents=True, exist_ok=True)
             write_json(path, mine)
         self.group.barrier()
@@ -215,7 +216,7 @@ class _Loop:
         names = list(weights[0])
         sums = [torch.stack([w[name].sum() for w in weights]).sum() for name in names]
         points = torch.stack([tokens.mask.sum() for tokens in parts]).sum().float()
-        stop = torch.tensor(float(self.heard), device=self.group.device)
+        stop = torch.full((), float(self.heard), device=self.group.device)
         *sums, points, stop = self.group.sum(torch.stack([*sums, points, stop])).unbind()
         if self.heard if self.group.count == 1 else float(stop):
             self.stop = self.heard or int(signal.SIGTERM)  # one rank was told: all stop after this step
@@ -239,6 +240,8 @@ class _Loop:
         if not lines:
             first = self.dataset.locate("train", int(work.parts[0][0])) if len(work.parts[0]) else "this rank's events"
             lines = [f"every loss is finite, the gradient is not; the batch starts with {first}: lower optim.rate"]
+            if self.group.count > 1:
+                lines = ["every loss on this rank is finite: see what the other ranks say"]
         return f"step {work.step}: stopped before the update, a loss or gradient is not finite: {'; '.join(lines[:5])}"
 
     @torch.no_grad()
@@ -262,6 +265,10 @@ class _Loop:
                     with self._precision():
                         values = self.model(tokens, draws)
                     for name, weight in self.model.objective.weights(tokens, draws).items():
+                        bad = torch.nonzero((weight > 0) & ~values[name].isfinite())[:, 0].tolist()
+                        if bad:
+                            where = [self.dataset.locate("validation", int(tokens.event[place])) for place in bad[:5]]
+                            raise NonFiniteError(f"validation at step {self.step}: {name} is not finite for {where}")
                         sums[name] += torch.stack([(values[name] * weight).sum(), weight.sum()])
         self.model.train()
         losses = {}

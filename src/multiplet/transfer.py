@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multiplet.checkpoint import require_newest
@@ -65,4 +65,6 @@ def _carry(run: Path, model: Model) -> Account:
         raise RunError(
             f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)"
         )
-    return load_weights(model, checkpoint.weights(), CARRIED)
+    hashed = read_json(checkpoint.path / "manifest.json")["sha256"]["weights.safetensors"]
+    source = f"{run} step {checkpoint.step} ({hashed[:12]})"
+    return replace(load_weights(model, checkpoint.weights(), CARRIED), source=source)

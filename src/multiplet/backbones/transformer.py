@@ -95,11 +95,13 @@ class TransformerNet(nn.Module):
         mask: Bool[Tensor, "B S"],
         rank: Int[Tensor, "B S"],
         geometry: Tensor | None = None,
+        blocks: bool = False,
     ) -> tuple[Float[Tensor, "B S D"], list[Tensor]]:
-        """The normed output and the output of every block; `geometry` is for pair terms, which this net has none of."""
+        """The normed output and, on request, every block's; `geometry` is for pair terms, of which it has none."""
         turn = Rotation(rank, self.spec.head_dim, self.spec.position.theta) if self.spec.position else None
-        outputs = []
+        outputs: list[Tensor] = []
         for block in self.blocks:
             h = block(h, mask, turn)
-            outputs.append(h)
+            if blocks:
+                outputs.append(h)
         return self.norm(h), outputs

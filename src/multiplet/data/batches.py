@@ -6,6 +6,7 @@ slices of it, and each slice is cut into parts that fit into memory.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -139,9 +140,16 @@ def load(
             collate_fn=_as_it_is,
             pin_memory=pinned,
             multiprocessing_context=method,
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else it would draw from torch's global one
         )
     )
+
+
+def _leave_signals(worker: int) -> None:
+    """Batch systems signal whole process groups: the loop decides when to end, and workers end with it."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +32,9 @@ def convert(
     """Write the events of all sources, in sorted order of the files, to out/{train,validation,test}; gives the counts.
 
     Each event goes to the split that a hash of its number says, so the splits share none and the shares are those of
-    `fractions` up to chance. Converting twice gives identical bytes. Raises DataError where `out` holds event files
-    already, where no source is given, or where a file cannot be read.
+    `fractions` up to chance. Files of different kinds, as of one class each, take turns every few events: what is taken
+    from the front of a split then holds all of them. Converting twice gives identical bytes. Raises DataError where
+    `out` holds event files already, where no source is given, or where a file cannot be read.
     """
     if not sources or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise DataError(f"nothing to convert: {len(sources)} files, shares {fractions} (none negative, with sum 1)")
@@ -49,9 +52,30 @@ def convert(
     return {name: writer.close() for name, writer in writers.items()}
 
 
+_TURN = 64  # events of one file before the next has its turn
+_OPEN = 16  # files that take turns; bounds memory
+
+
 def _chunks(format: Format, paths: Sequence[Path]) -> Iterator[Columns]:
+    """All events of all files; files that differ in more than their number (HToBB_000, ZToQQ_000, …) come in turns."""
+    kinds: dict[str, list[Path]] = {}
     for path in paths:
-        yield from format.chunks(path)
+        kinds.setdefault(path.name.removesuffix(path.suffix).rstrip("0123456789"), []).append(path)
+    waiting = deque(path for group in zip_longest(*kinds.values()) for path in group if path is not None)
+    turns: deque[Iterator[Columns]] = deque()
+    while waiting or turns:
+        while waiting and len(turns) < _OPEN:
+            turns.append(_slices(format, waiting.popleft()))
+        current = turns.popleft()
+        if (chunk := next(current, None)) is not None:
+            yield chunk
+            turns.append(current)
+
+
+def _slices(format: Format, path: Path) -> Iterator[Columns]:
+    for chunk in format.chunks(path):
+        for start in range(0, len(chunk), _TURN):
+            yield chunk.take(np.arange(start, min(start + _TURN, len(chunk))))
 
 
 def _chance(first: int, events: int) -> np.ndarray:

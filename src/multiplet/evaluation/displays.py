@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from multiplet.data.events import Split
+from multiplet.data.events import Events, Split
 from multiplet.evaluation.plots import describe, jet_display
 from multiplet.files import read_json
 from multiplet.recipe import open_run
@@ -21,12 +21,13 @@ def jet_displays(run: Path | str, wanted: int = 4) -> dict[str, Figure]:
     opened = open_run(run)
     if not isinstance(opened.recipe.objective, Classify) or not (opened.path / "predictions.parquet").is_file():
         return {}
-    split: Split = read_json(opened.path / "metrics.json")["split"]
+    metrics = read_json(opened.path / "metrics.json")
+    split: Split = metrics["split"]
     table = pq.read_table(opened.path / "predictions.parquet")
     classes = [name.removeprefix("score_") for name in table.column_names if name.startswith("score_")]
     label = table[opened.recipe.objective.label].to_numpy()
     rows = [int(np.argmax(label == code)) for code in range(len(classes)) if (label == code).any()][:wanted]
-    cloud = opened.recipe.data.open().read(split, np.asarray(rows))
+    cloud = Events(metrics["data"]).open().read(split, np.asarray(rows))
     figures = {}
     for place, row in enumerate(rows):
         real = cloud.mask[place].numpy()

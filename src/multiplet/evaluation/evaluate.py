@@ -15,13 +15,13 @@ import torch
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches, load, sequential
 from multiplet.data.columns import IDENTITY
-from multiplet.data.events import Dataset, Events, Split
+from multiplet.data.events import Dataset, EventFiles, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
 from multiplet.files import seal, write_atomically, write_json
 from multiplet.model import Model
 from multiplet.progress import Show, Silent
-from multiplet.recipe import open_run
+from multiplet.recipe import Run, open_run
 
 _POINTS = 20_000  # padded points in one forward pass
 
@@ -46,6 +46,7 @@ def evaluate(
     dataset = Events(data or opened.recipe.data.path).open()
     if not dataset.size(split):
         raise DataError(f"{dataset.path} has no events in the {split} split")
+    _same_columns(opened, dataset)
     start = time.monotonic()
     table = predict(model, dataset, split, show or Silent())
     measured = model.objective.measure(table)
@@ -89,6 +90,18 @@ def predict(model: Model, dataset: Dataset, split: Split, show: Show) -> dict[st
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(table["index"])
     return {name: values[order] for name, values in table.items()}
+
+
+def _same_columns(run: Run, dataset: EventFiles) -> None:
+    """Raise DataError where a column of the run's events has other classes or another unit in these events."""
+    theirs = {column.name: column for column in dataset.schema}
+    for mine in run.schema:
+        other = theirs.get(mine.name, mine)
+        if (other.classes, other.unit) != (mine.classes, mine.unit):
+            raise DataError(
+                f"{dataset.path}: {mine.name} has classes {other.classes} and unit {other.unit!r}; {run.path} was "
+                f"trained on classes {mine.classes} and unit {mine.unit!r}: these events are not of the same kind"
+            )
 
 
 def _clouds(dataset: Dataset, split: Split) -> Iterator[Cloud]:

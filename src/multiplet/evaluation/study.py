@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from multiplet.errors import RunError
 from multiplet.evaluation.plots import label_efficiency
 from multiplet.metrics import Difference, paired_difference
 from multiplet.recipe import open_run
@@ -46,7 +47,8 @@ def rows(runs: Sequence[Path | str]) -> list[Row]:
         scores = np.stack([table[name].to_numpy() for name in names], axis=1)
         data = opened.recipe.data
         labels = data.take if data.take is not None else data.open().size("train")
-        right = scores.argmax(1) == table[opened.recipe.objective.label].to_numpy()
+        label = table[opened.recipe.objective.label].to_numpy()
+        right = (scores.argmax(1) == label)[label >= 0]
         way = WAYS.get(type(opened.recipe.adapt).__name__, type(opened.recipe.adapt).__name__)
         found.append(Row(way, labels, (opened.recipe.seed, data.skip), right.astype(np.int8)))
     return found
@@ -66,11 +68,21 @@ def label_figure(found: Sequence[Row]) -> Figure | None:
     return label_efficiency(series, "accuracy")
 
 
+def _by_seed(found: Sequence[Row]) -> dict[tuple[int, int], np.ndarray]:
+    """Raises RunError where two runs claim to be the same, or were tested on other numbers of events."""
+    if len({row.seed for row in found}) < len(found) or len({len(row.right) for row in found}) > 1:
+        raise RunError(
+            f"among the {found[0].way} runs on {found[0].labels} labels two share a seed, or were tested on other "
+            "events: compare runs of one study only"
+        )
+    return {row.seed: row.right for row in found}
+
+
 def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "from scratch") -> dict[int, Difference]:
     """Labels → accuracy of `first` minus `second`, paired over the seeds that both have, if two or more."""
     result = {}
     for count in sorted({row.labels for row in found}):
-        a, b = ({r.seed: r.right for r in found if r.way == way and r.labels == count} for way in (first, second))
+        a, b = (_by_seed([row for row in found if (row.way, row.labels) == (way, count)]) for way in (first, second))
         if len(seeds := sorted(a.keys() & b.keys())) >= 2:
             result[count] = paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
     return result

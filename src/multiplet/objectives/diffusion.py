@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from multiplet.draws import Draws
 from multiplet.errors import RecipeError
 from multiplet.heads import NoiseHead
+from multiplet.layers import full_precision
 from multiplet.parametrisation import Parametrisation, Width
 from multiplet.representation.tokens import Shape, Tokens
 
@@ -97,7 +98,7 @@ class DiffusionNet(nn.Module):
 
     def forward(self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Losses (B, P) of predicting the tokens in `hidden` from z."""
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z):
             t, noise = self._draw(hidden, draws)
             x = hidden.targets["x"][:, :, None].expand_as(noise)
             noisy = self.schedule.noisy(x, t, noise)

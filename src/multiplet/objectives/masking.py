@@ -35,7 +35,7 @@ def counts(n: Int[Tensor, " ..."], hide: float, predict: float | None) -> tuple[
 def draw_masks(tokens: Tokens, hide: float, predict: float | None, draws: Draws) -> Masks:
     """Draw which tokens are hidden; every real token is visible, predicted or dropped, and exactly one of these."""
     chance = draws.uniform("mask", tokens.event, tokens.index, 1)[..., 0]
-    place = chance.masked_fill(~tokens.mask, torch.inf).argsort(1).argsort(1)  # 0 for the smallest
+    place = chance.masked_fill(~tokens.mask, torch.inf).argsort(dim=1, stable=True).argsort(1)
     n = tokens.mask.sum(1)
     hidden, predicted = counts(n, hide, predict)
     seen = (n - hidden)[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multiplet.draws import Draws
 from multiplet.errors import RecipeError
-from multiplet.layers import Linear
+from multiplet.layers import Linear, full_precision
 from multiplet.parametrisation import Parametrisation, Width
 from multiplet.representation.tokens import Shape, Tokens
 
@@ -37,7 +37,8 @@ class MeanSquaredNet(nn.Module):
 
     def forward(self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Loss (B, P)."""
-        return {"squared_error": (self.out(z).float() - hidden.targets["x"]).square().mean(-1)}
+        with full_precision(z):
+            return {"squared_error": (self.out(z.float()) - hidden.targets["x"]).square().mean(-1)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class CodeNet(nn.Module):
 
     def forward(self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Cross-entropy (B, P) in nats."""
-        logits = self.out(z).float()
+        with full_precision(z):
+            logits = self.out(z.float())
         return {
             "code": F.cross_entropy(logits.flatten(0, 1), hidden.ids[self.name].flatten(), reduction="none").view(
                 z.shape[:2]

@@ -114,7 +114,10 @@ class Standardiser(torch.nn.Module):
 
     def forward(self, quantities: dict[str, Tensor]) -> Tensor:
         """Named physical quantities, each (...), as (..., F) of order one, cut off at ±clip."""
-        return ((self._transformed(quantities) - self.mean) / self.std).clamp(-self.clip, self.clip)
+        y = (self._transformed(quantities) - self.mean) / self.std
+        return y.masked_fill(~y.isfinite(), torch.nan).clamp(
+            -self.clip, self.clip
+        )  # an infinity must not pass for ±clip
 
     def inverse(self, x: Tensor) -> dict[str, Tensor]:
         """(..., F) back to physical units, by column name; what was cut off at ±clip stays there."""

@@ -166,7 +166,11 @@ class RepresentNet(nn.Module):
 
 
 def _clean(cloud: Cloud) -> Cloud:
-    """Padded slots set to zero, so that nothing in them can spread."""
+    """Padded slots set to zero, so that nothing in them can spread; infinities to NaN, so that none can hide."""
     empty = ~cloud.mask
-    clear = {name: value.masked_fill(empty, 0) for name, value in cloud.points.items()}
-    return replace(cloud, points=clear)
+    clear = {name: _no_infinity(value).masked_fill(empty, 0) for name, value in cloud.points.items()}
+    return replace(cloud, points=clear, event={name: _no_infinity(value) for name, value in cloud.event.items()})
+
+
+def _no_infinity(value: Tensor) -> Tensor:
+    return value.masked_fill(value.isinf(), torch.nan) if value.is_floating_point() else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import mean_pool
-from multiplet.layers import Linear
+from multiplet.layers import Linear, full_precision
 from multiplet.metrics import (
     Measured,
     Rejection,
@@ -76,7 +77,8 @@ class ClassifyNet(nn.Module):
     def logits(self, encoder: Encoder, tokens: Tokens) -> Float[Tensor, "B C"]:
         """In FP32."""
         hidden = encoder(tokens)
-        return self.out(mean_pool(hidden.points, hidden.mask)).float()
+        with full_precision(hidden.points):
+            return self.out(mean_pool(hidden.points.float(), hidden.mask))
 
     def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
         """`score_CLASS` (B,) for each class: probabilities that sum to 1."""
@@ -115,5 +117,7 @@ class ClassifyNet(nn.Module):
 EFFICIENCIES = (0.3, 0.5, 0.99, 0.995)
 
 
-def _rejection(signal: np.ndarray, score: np.ndarray, efficiency: float) -> Rejection:
+def _rejection(signal: np.ndarray, score: np.ndarray, efficiency: float) -> Rejection | float:
+    if signal.all() or not signal.any():
+        return math.nan  # a replicate without one of the two classes has no value
     return rejection(score[signal], score[~signal], efficiency)
