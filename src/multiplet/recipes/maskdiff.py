@@ -77,7 +77,7 @@ def jet_classes(
 
     `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
     """
-    optim = AdamW(rate=1e-3, warmup=100)
+    optim = AdamW(rate=3e-3, warmup=30)
     # Batches by length would be batches by class; random ones, cut into parts by length, waste as little on padding.
     batches = Batches(128, by_length=False, points_at_once=2500)
     train = Train(steps=steps, batches=batches, validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
