@@ -34,13 +34,13 @@ def measure(data: str, way: str, width: int, steps: int) -> tuple[float, float, 
     dataset = recipe.data.open()
     model = recipe.build(dataset.schema)
     model.represent.fit(dataset.read("train", np.arange(1000)))
-    plan = Plan(dataset.lengths("train"), Batches(256, by_length=way == "buckets"), 0)
+    plan = Plan(dataset.lengths("train")[: 256 * steps], Batches(256, by_length=way == "buckets"), 0)  # one epoch
     optimiser = recipe.optim.build(model, recipe.encoder.param, steps)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     padding, events, begun = [], 0, time.perf_counter()
-    for work in plan.work(0, steps + 2):
-        if work.step == 2:
-            events, begun = 0, time.perf_counter()
+    for number, work in enumerate([*plan.work(0, 2), *plan.work(0, steps)]):
+        if number == 2:  # two batches to get warm, then every event once
+            events, padding, begun = 0, [], time.perf_counter()
         cloud: Cloud = dataset.read("train", work.parts[0])
         cloud = cloud.map(widen) if way == WAYS[2] else cloud
         losses = model(model.tokens(cloud), Draws(0, work.step))
