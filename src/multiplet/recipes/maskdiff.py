@@ -48,6 +48,15 @@ def maskdiff(
 
     What differs from the talk: µP instead of u-µP (so the rate is not 1.0), batch 256 instead of 2048 and warm-up
     200 instead of 1000 for small encoders, heavy tails through a symmetric logarithm, positions are the original rank.
+
+    `features` is "all" (the talk's 21, predicting all), "independent" (predicting 14 that are no copies of one another)
+    or "relative" (nothing that tells where the jet points). On 52,000 simulated jets, width 64:
+
+        multiplet train maskdiff runs/pretrained data=data/jets data.take=52000 width=64 features=relative steps=3641
+
+    25 minutes on one processor core. Fine-tuned minus from scratch, ten-class accuracy, 95 % interval: +0.024
+    [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds). With "all" fine-tuning is
+    worse than training from scratch at this size (docs/log.md).
     """
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
@@ -75,7 +84,14 @@ def jet_classes(
 ) -> Recipe:
     """Tell the ten jet classes apart: from a pretrained run (fine-tuned, or frozen), or from scratch without one.
 
-    `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on.
+    `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on; `width`,
+    `depth` and `features` are for training from scratch, a run brings its own. For the result above:
+
+        multiplet train jet_classes runs/tuned run=runs/pretrained labels=1000 skip=52000 steps=100 seed=0
+        multiplet train jet_classes runs/scratch width=64 features=relative labels=1000 skip=52000 steps=100 seed=0
+
+    100 steps on 1,000 labels (20–30 s on one core), 600 on 10,000 (2.5 minutes): accuracy 0.587 and 0.697 fine-tuned,
+    0.564 and 0.679 from scratch, means over seeds.
     """
     optim = AdamW(rate=3e-3, warmup=30)
     # Batches by length would be batches by class; random ones, cut into parts by length, waste as little on padding.
