@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from multiplet.errors import DataError, RunError
 from multiplet.evaluation.displays import jet_displays
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.study import differences, label_figure, rows
+from multiplet.evaluation.summary import report
 from multiplet.evaluation.table import format_estimate, metrics_table
 from multiplet.training import train
 from multiplet.transfer import FineTune
@@ -103,4 +105,15 @@ def test_displays_show_the_events_that_were_evaluated(study: list[Path], tmp_pat
     write_events(tmp_path / "test" / "00000.arrow", toy_jets(20, seed=9), {})
     evaluate(study[1], data=str(tmp_path))
     assert all("test event" in title for title in jet_displays(study[1], wanted=3))
+    evaluate(study[1])
+
+
+def test_a_report_of_a_study_holds_its_figure_and_paired_differences(study: list[Path], tmp_path: Path) -> None:
+    text = report(study, tmp_path / "study.html").read_text()
+    assert "50 labels, accuracy fine-tuned minus from scratch" in text
+    assert "Accuracy and the number of labels" in text
+    assert "test event" in text
+    recipe = json.loads((study[1] / "metrics.json").read_text())
+    (study[1] / "metrics.json").write_text(json.dumps({**recipe, "data": str(tmp_path / "gone")}))
+    assert "No event displays" in report(study[:2], tmp_path / "moved.html").read_text()
     evaluate(study[1])

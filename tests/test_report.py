@@ -18,7 +18,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from multiplet.errors import CorruptError, RunError
-from multiplet.evaluation.report import flatten, report
+from multiplet.evaluation.report import flatten, write_report
 from multiplet.metrics import accuracy, bootstrap, confusion
 
 CLASSES = ("QCD", "Hbb", "Tbqq")
@@ -125,7 +125,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_one_run_holds_every_section(run: Path) -> None:
-    page = report([run])
+    page = write_report([run])
     assert page == run / "report.html"
     reader = Reader(page.read_text())
     for heading in ("Results", "Runs", "Training", "Classification", "How to reproduce", "Recipes"):
@@ -145,7 +145,7 @@ def test_one_run_holds_every_section(run: Path) -> None:
 
 
 def test_the_page_is_accessible_and_self_contained(run: Path) -> None:
-    text = report([run], figures={"A top jet": Figure()}).read_text()
+    text = write_report([run], figures={"A top jet": Figure()}).read_text()
     reader = Reader(text)
     images = reader.all("img")
     assert len(images) == 1 + 2 + 1 + 1 + 1  # losses, rejections, confusion, scores, the given figure
@@ -167,7 +167,7 @@ def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     runs = [evaluate(write_run(tmp_path / name, name, width=w, quality=q), quality=q) for name, w, q in
             (("fine-tuned", 128, 2.0), ("scratch", 64, 1.0))]  # fmt: skip
     runs.append(write_run(tmp_path / "pretrained", "pretrained", width=256))
-    page = report(runs, tmp_path / "all.html")
+    page = write_report(runs, tmp_path / "all.html")
     reader = Reader(page.read_text())
     assert page == tmp_path / "all.html"
     assert "fine-tuned · scratch · pretrained" in reader.text
@@ -187,19 +187,19 @@ def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
 def test_ten_classes_and_five_runs_stay_small(tmp_path: Path) -> None:
     classes = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
     runs = [evaluate(write_run(tmp_path / str(n), f"run {n}", classes), classes, 1.0 + n / 4) for n in range(5)]
-    assert report(runs).stat().st_size < 3_000_000
+    assert write_report(runs).stat().st_size < 3_000_000
 
 
 def test_the_same_folder_gives_the_same_bytes(run: Path) -> None:
-    first = report([run], run / "a.html").read_bytes()
-    assert report([run], run / "b.html").read_bytes() == first
+    first = write_report([run], run / "a.html").read_bytes()
+    assert write_report([run], run / "b.html").read_bytes() == first
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "seed-0"), write_run(tmp_path / "seed-1")]
-    assert "seed-0 · seed-1" in Reader(report(runs).read_text()).text
+    assert "seed-0 · seed-1" in Reader(write_report(runs).read_text()).text
     deeper = [write_run(tmp_path / "x" / "run"), write_run(tmp_path / "y" / "run")]
-    assert str(tmp_path / "x" / "run") in Reader(report(deeper).read_text()).text
+    assert str(tmp_path / "x" / "run") in Reader(write_report(deeper).read_text()).text
 
 
 def test_a_reference_loss_and_trivial_values_go_to_the_figure_they_belong_to(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_reference_loss_and_trivial_values_go_to_the_figure_they_belong_to(tmp
     losses = {"noise": 0.5, "noise_without_context": 0.7, "other": 3.0}
     lines = [{"kind": "validation", "step": s, "losses": losses, "references": references} for s in (100, 200)]
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    alts = [image["alt"] for image in Reader(report([run]).read_text()).all("img")]
+    alts = [image["alt"] for image in Reader(write_report([run]).read_text()).all("img")]
     assert alts == [
         "noise against training steps. In validation maskdiff ends at 0.5, maskdiff without context ends at 0.7.",
         "other against training steps. In validation maskdiff ends at 3.",
@@ -229,7 +229,7 @@ def test_parts_of_another_kind_are_told_apart_by_kind_alone(tmp_path: Path) -> N
     record = json.loads((runs[1] / "recipe.json").read_text())
     record["recipe"]["optim"] = {"is": "Lion", "rate": 1e-4, "features": [{"is": "Feature"}] * 20, "none": None}
     (runs[1] / "recipe.json").write_text(json.dumps(record))
-    text = re.sub(r"\s+", " ", Reader(report(runs).read_text()).text)
+    text = re.sub(r"\s+", " ", Reader(write_report(runs).read_text()).text)
     assert "Fields in which the recipes differ field a b optim AdamW Lion Training" in text
     assert "Lion(rate=0.0001, features=20 × Feature)" in text
 
@@ -251,7 +251,7 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
     log = {"kind": "validation", "step": 1, "losses": {EVIL: 1.0}, "references": {f"{EVIL}: $x": 1.0}}
     with (run / "log.jsonl").open("a") as file:
         file.write(json.dumps(log) + "\n")
-    text = report([run], figures={f'"{EVIL}': Figure()}).read_text()
+    text = write_report([run], figures={f'"{EVIL}': Figure()}).read_text()
     reader = Reader(text)
     assert EVIL not in text
     assert EVIL in reader.text
@@ -268,7 +268,7 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
 def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(tmp_path: Path) -> None:
     classes = ("$QCD", "_$x^{", "a" * 200)
     runs = [evaluate(write_run(tmp_path / str(n), name, classes), classes) for n, name in enumerate((r"$\bad", "_y"))]
-    assert len(Reader(report(runs).read_text()).all("img")) == 1 + 2 + 2 + 2
+    assert len(Reader(write_report(runs).read_text()).all("img")) == 1 + 2 + 2 + 2
 
 
 # --- what may be missing or damaged -----------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(tmp_path:
 
 def test_a_pretraining_run_says_what_is_missing(tmp_path: Path) -> None:
     run = write_run(tmp_path / "my run")
-    reader = Reader(report([run]).read_text())
+    reader = Reader(write_report([run]).read_text())
     assert "not evaluated yet" in reader.text
     assert f"multiplet evaluate '{run}'" in reader.text
     assert "Classification" not in reader.text
@@ -285,13 +285,13 @@ def test_a_pretraining_run_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_run_that_only_began_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "log.jsonl").unlink()
-    assert not Reader(report([run]).read_text()).all("img")
+    assert not Reader(write_report([run]).read_text()).all("img")
 
 
 def test_predictions_that_are_no_classes_are_no_error(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     pq.write_table(pa.table({"index": np.arange(5), "noise": np.ones(5)}), run / "predictions.parquet")
-    assert "Classification" not in Reader(report([run]).read_text()).text
+    assert "Classification" not in Reader(write_report([run]).read_text()).text
 
 
 def test_unlabelled_events_and_other_label_columns(tmp_path: Path) -> None:
@@ -304,30 +304,30 @@ def test_unlabelled_events_and_other_label_columns(tmp_path: Path) -> None:
     labels[:1000] = -1
     table = table.drop_columns("label").append_column("flavour", pa.array(labels))
     pq.write_table(table, run / "predictions.parquet")
-    assert len(Reader(report([run]).read_text()).all("img")) == 1 + 2 + 1 + 1
+    assert len(Reader(write_report([run]).read_text()).all("img")) == 1 + 2 + 1 + 1
 
 
 def test_a_line_cut_short_by_a_kill_is_left_out_and_damage_is_named(run: Path) -> None:
     whole = (run / "log.jsonl").read_text()
     (run / "log.jsonl").write_text(whole + '{"kind": "train", "st')
-    report([run])
+    write_report([run])
     (run / "log.jsonl").write_text("no json\n" + whole)
     with pytest.raises(CorruptError, match=r"log\.jsonl is damaged in line 1"):
-        report([run])
+        write_report([run])
 
 
 @pytest.mark.parametrize("file", ["recipe.json", "metrics.json", "predictions.parquet"])
 def test_damaged_files_are_named(run: Path, file: str) -> None:
     (run / file).write_text("[]")
     with pytest.raises(CorruptError, match=re.escape(file)):
-        report([run])
+        write_report([run])
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has no recipe\.json"):
-        report([tmp_path])
+        write_report([tmp_path])
     with pytest.raises(RunError, match="one run folder at least"):
-        report([])
+        write_report([])
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def browse(page: Path, profile: Path, *wanted: str) -> subprocess.CompletedProce
 @pytest.mark.slow
 def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     classes = ("QCD", EVIL)
-    page = report([evaluate(write_run(tmp_path / "run", EVIL, classes), classes)], figures={"A jet": Figure()})
+    page = write_report([evaluate(write_run(tmp_path / "run", EVIL, classes), classes)], figures={"A jet": Figure()})
     dom = browse(page, tmp_path / "profile", "--dump-dom").stdout
     assert "Confusion matrix of &lt;script&gt;alert(1)&lt;/script&gt;" in dom
     reader = Reader(dom)
@@ -356,7 +356,7 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_browser_draws_the_figures(tmp_path: Path) -> None:
-    page = report([evaluate(write_run(tmp_path / "run"))])
+    page = write_report([evaluate(write_run(tmp_path / "run"))])
     shot = tmp_path / "page.png"
     browse(page, tmp_path / "profile", f"--screenshot={shot}", "--window-size=1000,3200", "--hide-scrollbars")
     from matplotlib.image import imread

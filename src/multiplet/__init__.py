@@ -27,7 +27,7 @@ _WHERE = {
     "convert": "data.convert",
     "train": "training",
     "evaluate": "evaluation.evaluate",
-    "report": "evaluation.report",
+    "report": "evaluation.summary",
     "demo": "demonstration",
     "doctor": "diagnosis",
 }

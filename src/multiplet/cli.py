@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from multiplet.errors import DataError, MultipletError
+from multiplet.errors import MultipletError
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -131,19 +131,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the first run where not given.")] = None,
 ) -> None:
     """One self-contained page: metrics, curves, confusion, event displays, how to reproduce."""
-    from multiplet.evaluation.displays import jet_displays
-    from multiplet.evaluation.report import report as run
-    from multiplet.evaluation.study import differences, label_figure, rows
+    from multiplet.evaluation.summary import report as run
 
-    found = rows(runs)
-    figures = {"Accuracy and the number of labels": figure} if (figure := label_figure(found)) else {}
-    try:
-        figures |= jet_displays(runs[0])
-    except DataError as error:
-        _say(f"no event displays: {error}")
-    for labels, difference in differences(found).items():
-        _say(f"{labels:,} labels, fine-tuned minus from scratch: {difference}")
-    _say(str(run(runs, out, figures)))
+    _say(str(run(runs, out)))
 
 
 @app.command()

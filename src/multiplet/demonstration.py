@@ -8,9 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from multiplet.errors import RunError
-from multiplet.evaluation.displays import jet_displays
 from multiplet.evaluation.evaluate import evaluate
-from multiplet.evaluation.report import report
+from multiplet.evaluation.summary import report
 from multiplet.evaluation.table import metrics_table
 from multiplet.progress import show
 from multiplet.recipe import Recipe
@@ -43,7 +42,7 @@ def demo(
     metrics.append(
         _run(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH, features=FEATURES), command)
     )
-    page = report([first, tuned, scratch], out / "report.html", jet_displays(tuned))
+    page = report([first, tuned, scratch], out / "report.html")
     return page, metrics_table({tuned.name: metrics[1], scratch.name: metrics[2]}, SHOWN)
 
 

@@ -22,11 +22,16 @@ FILES = {"metrics.json": "results", "predictions.parquet": "rejection curves or 
 SHOWN = ("data", "represent", "encoder", "objective", "adapt", "optim", "seed")  # of a recipe, in the table of runs
 
 
-def report(runs: Sequence[Path], out: Path | None = None, figures: Mapping[str, Figure] | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path | None = None,
+    figures: Mapping[str, Figure] | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
     """Write the page and give its path: `out`, or report.html in the folder of the first run.
 
-    `figures` are put in under their titles. Raises RunError for a folder that is no run, CorruptError for files in it
-    that are damaged; a run that was not evaluated is reported without results.
+    `figures` are put in under their titles, `notes` below the results. Raises RunError for a folder that is no run,
+    CorruptError for files in it that are damaged; a run that was not evaluated is reported without results.
     """
     paths = list(dict.fromkeys(Path(run) for run in runs))
     if not paths:
@@ -34,7 +39,7 @@ def report(runs: Sequence[Path], out: Path | None = None, figures: Mapping[str, 
     folders = read_folders(paths)
     target = out or paths[0] / "report.html"
     parts = {
-        "Results": _results(folders),
+        "Results": join(_results(folders), *(element("p", note) for note in notes)),
         "Runs": _runs(folders),
         "Training": losses(folders),
         "Classification": classification(folders),
