@@ -25,7 +25,7 @@ RECIPES = {
 def jets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 simulated jets of all ten classes."""
     for package in ("pythia8mc", "fastjet", "numba", "awkward"):
-        pytest.importorskip(package if package != "pythia8mc" else "pythia8", reason="needs the extra `simulate`")
+        pytest.importorskip(package, reason="needs the extra `simulate`")
     from multiplet.simulation.blocks import simulate
     from multiplet.simulation.jets import Jets
 

@@ -99,7 +99,7 @@ class ClassifyNet(nn.Module):
         labelled = table[self.spec.label] >= 0
         label = table[self.spec.label][labelled].astype(np.int64)
         scores = np.stack([table[f"score_{name}"][labelled] for name in self.classes], axis=1)
-        present = np.unique(label)
+        present = np.flatnonzero(np.bincount(label, minlength=len(self.classes)) >= FEWEST)
         metrics = {"accuracy": bootstrap(accuracy, label, scores)}
         if len(present) == len(self.classes):
             metrics["auc"] = bootstrap(auc_one_versus_one, label, scores)
@@ -115,6 +115,7 @@ class ClassifyNet(nn.Module):
 
 
 EFFICIENCIES = (0.3, 0.5, 0.99, 0.995)
+FEWEST = 5  # events of a class below which nothing but the accuracy is measured on it
 
 
 def _rejection(signal: np.ndarray, score: np.ndarray, efficiency: float) -> Rejection | float:
