@@ -127,6 +127,14 @@ class Log:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def last(self) -> str:
+        """The kind of the last line; empty where there is none."""
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        try:
+            return str(json.loads(lines[-1])["kind"]) if lines else ""
+        except (ValueError, KeyError, TypeError):
+            return ""  # the last line was being written
+
     def size(self) -> int:
         """Bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0

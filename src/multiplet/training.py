@@ -172,7 +172,7 @@ class _Loop:
             stopped = signal.Signals(self.stop).name if self.stop and self.step < settings.steps else None
             if stopped:
                 self.say.say(f"{stopped}: saved at step {self.step}; the same command goes on from here")
-            else:
+            elif self.group.first and not self._over():
                 self._write("end", {"step": self.step}, {"seconds": time.monotonic() - begun})
             return Finished(self.out, self.step, stopped)
         finally:
@@ -302,8 +302,12 @@ class _Loop:
         self._settle({name: tensor for name, tensor in resume.items() if name.startswith("parameter|")})
         rest = {name: tensor for name, tensor in resume.items() if not name.startswith("parameter|")}
         self.optimiser.restore(rest, state["optimiser"])
-        if self.group.first:
+        if self.group.first and not self._over():
             self.log.cut(state["log_bytes"])
+
+    def _over(self) -> bool:
+        """Whether the run was finished and its log closed: then nothing in its folder is touched."""
+        return self.step >= self.recipe.train.steps and self.log.last() == "end"
 
     def _write(self, kind: str, fields: dict[str, Any], seconds: dict[str, float] | None = None) -> None:
         if self.group.first:
