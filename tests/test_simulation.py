@@ -218,7 +218,7 @@ def test_jets_without_the_extra(monkeypatch):
 
     for name in [name for name in sys.modules if name.startswith("multiplet.simulation.jet_")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(multiplet.simulation, "jet_events", raising=False)
+        monkeypatch.delattr(multiplet.simulation, name.rpartition(".")[2], raising=False)
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
     with pytest.raises(MissingExtraError, match=r"multiplet\[simulate\]"):
         Jets().provenance()
