@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from pathlib import Path
 
@@ -23,3 +24,8 @@ torch.set_num_threads(1)
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of event files of toy jets: 300 to train on, 60 to validate, 60 to test."""
     return write_toys(tmp_path_factory.mktemp("toys"))
+
+
+def pytest_unconfigure() -> None:
+    """A process that cannot end is a bug of ours: show where it waits and fail, rather than wait with it."""
+    faulthandler.dump_traceback_later(60, exit=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -283,6 +285,39 @@ def test_worker_processes_read_what_is_read_without_them_and_say_what_is_damaged
     damaged.write_bytes(whole)
     with pytest.raises(CorruptError, match=r"00001\.arrow: bytes .* are not what was written"):
         list(load(dataset, "train", plan.work(0, 12), workers=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["after an error", "half read"])
+def test_workers_end_with_the_main_process_whatever_it_left_them_in(tmp_path: Path, left: str) -> None:
+    write_toys(tmp_path, train=40, validation=0, test=0)
+    damaged = tmp_path / "train" / "00001.arrow"
+    whole = bytearray(damaged.read_bytes())
+    whole[len(whole) // 2] ^= left == "after an error"
+    damaged.write_bytes(whole)
+    script = f"""
+from pathlib import Path
+
+from multiplet.data.batches import Batches, Plan, load
+from multiplet.data.events import EventFiles
+from multiplet.errors import CorruptError
+
+if __name__ == "__main__":
+    dataset = EventFiles(Path({str(tmp_path)!r}))
+    pieces = load(dataset, "train", Plan(dataset.lengths("train"), Batches(8), 2).work(0, 500), workers=2)
+    try:
+        next(pieces)
+        if {left == "after an error"}:
+            list(pieces)
+            print("no error")
+    except CorruptError as error:
+        kept = error  # and with it its traceback, and all that that holds
+    print("done", flush=True)
+"""
+    program = tmp_path / "program.py"
+    program.write_text(script)
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
 def test_without_workers_nothing_is_read_before_it_is_asked_for(folder: Path) -> None:

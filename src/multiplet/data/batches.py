@@ -6,7 +6,10 @@ slices of it, and each slice is cut into parts that fit into memory.
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -130,20 +133,49 @@ def load(
     dataset: Dataset, split: Split, work: Iterable[Work], workers: int = 0, pinned: bool = False
 ) -> Iterator[tuple[Work, list[Cloud]]]:
     """Read the events of each piece of work, in order, ahead of time in `workers` processes (0: as asked for)."""
-    method: Any = "forkserver" if workers else None
-    return iter(
-        DataLoader(
-            _Reader(dataset, split),
-            batch_size=None,
-            sampler=work,  # any iterable serves; each item is a whole batch's places
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pinned,
-            multiprocessing_context=method,
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # else it would draw from torch's global one
-        )
+    loader = DataLoader(
+        _Reader(dataset, split),
+        batch_size=None,
+        sampler=work,  # any iterable serves; each item is a whole batch's places
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pinned,
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_leave_signals,
+        generator=torch.Generator(),  # else it would draw from torch's global one
     )
+    return _with_helpers(loader) if workers else iter(loader)
+
+
+def _with_helpers(loader: DataLoader) -> Iterator[tuple[Work, list[Cloud]]]:
+    """What `loader` yields; its processes end with this generator, or with the main process at the latest.
+
+    Left alone, torch ends them when its iterator is collected, which the traceback of an error can put off until the
+    main process exits; and that then sends SIGTERM, which they ignore, and waits for them for ever.
+    """
+    others = set(multiprocessing.active_children())
+    pieces: Any = iter(loader)
+    _running[pieces] = [process for process in multiprocessing.active_children() if process not in others]
+    try:
+        yield from pieces
+    finally:
+        _end(pieces)
+
+
+_running: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def _end(pieces: Any) -> None:
+    processes = _running.pop(pieces, [])
+    pieces._shutdown_workers()  # asks them to stop, and tells torch to expect it
+    for process in processes:
+        process.kill()
+
+
+@atexit.register  # after torch's own and multiprocessing's, and so run before them
+def _end_all() -> None:
+    for pieces in list(_running):
+        _end(pieces)
 
 
 def _leave_signals(worker: int) -> None:
