@@ -21,9 +21,11 @@ from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.targets import Code, MeanSquared
 from multiplet.parametrisation import MuP, Standard
+from multiplet.representation.curves import Hilbert, ZOrder
 from multiplet.representation.features import Feature, Identity, Log, SymLog, Tanh
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Ascending, AsMeasured, Descending
+from multiplet.representation.raster import Axis, RasterScan
 from multiplet.representation.represent import Measured, Represent, RepresentNet
 from multiplet.representation.tokenizers import Id, KMeans
 from multiplet.representation.tokens import Tokens, gather
@@ -42,7 +44,15 @@ OBJECTIVES = [
     pytest.param(Masked(hide=0.125, predict=None, decoder=CrossDecoder(1, head_dim=8)), id="one-token"),
     pytest.param(Classify(), id="classify"),
 ]
-ORDERS = [AsMeasured(), Descending("pt"), Ascending("deta")]
+ORDERS = [
+    AsMeasured(),
+    Descending("pt"),
+    Ascending("deta"),
+    Ascending("is_photon", ties=("is_muon", "deta")),
+    RasterScan((Axis("pt", 4), Axis("dphi", 4, (0.0,)), Axis("deta", 3)), "pt", ("dphi", "deta")),
+    ZOrder(("deta", "dphi")),
+    Hilbert(("deta", "dphi", "pt"), bits=8),
+]
 PARAMETRISATIONS = [Standard(), MuP(base_width=16, base_depth=1)]
 REPRESENTATIONS = [
     pytest.param(Represent(CONSTITUENTS, JetConstituents(), Descending("pt"), tokenizer=KMeans(8)), id="constituents"),
@@ -211,10 +221,10 @@ def test_orders_are_permutations_and_truth_moves_along(order: object, cloud: Clo
     assert torch.equal(tokens.mask, cloud.mask)  # real points stay at the left
     deta = gather(cloud.points["deta"], tokens.index)
     assert torch.equal(tokens.truth["mark"][tokens.mask], (deta * 2)[tokens.mask])
-    key = order.key(net.spec.quantities.point(cloud))
-    if key is not None:
-        ordered = gather(key, tokens.index)
-        assert (ordered[:, 1:] >= ordered[:, :-1])[tokens.mask[:, 1:]].all()
+    rows = [gather(key, tokens.index).tolist() for key in net.order.keys(net.spec.quantities.point(cloud))]
+    for event, points in enumerate(tokens.mask.sum(1).tolist()):
+        ordered = list(zip(*(row[event][:points] for row in rows), strict=True))
+        assert ordered == sorted(ordered)
 
 
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id != "classify"])

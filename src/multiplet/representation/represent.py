@@ -12,9 +12,10 @@ from multiplet.data.columns import IDENTITY, Column
 from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
-from multiplet.representation.orders import AsMeasured, Order
+from multiplet.representation.orders import AsMeasured, Order, sort
 from multiplet.representation.tokenizers import Id, Tokenizer
 from multiplet.representation.tokens import Shape, Tokens, gather
+from multiplet.representation.tpc import Spacepoints
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Measured:
         return {name: value for name, value in cloud.event.items() if name != IDENTITY}
 
 
-Quantities = Measured | JetConstituents
+Quantities = Measured | JetConstituents | Spacepoints
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Represent:
 
     `targets` lists what objectives predict (the features themselves where empty); `ids` are measured names of points,
     and a tokenizer adds the id "code"; `most` keeps the first points of the order; `clip` bounds standardised values;
-    mean and spread are fitted on the first `fit_events` of training.
+    what is fitted is fitted on the first `fit_events` of training.
     """
 
     features: tuple[Feature, ...]
@@ -77,6 +78,7 @@ class RepresentNet(nn.Module):
         self.features = Standardiser(spec.features, spec.clip)
         self.other_targets = Standardiser(spec.targets, spec.clip) if spec.targets else None
         self.conditions = Standardiser(spec.conditions, spec.clip)
+        self.order = spec.order.build()
         self.tokenizer = spec.tokenizer.build(len(self.targets.features)) if spec.tokenizer else None
         self.register_buffer("fitted", torch.tensor(False))
         self.shape = Shape(
@@ -95,11 +97,12 @@ class RepresentNet(nn.Module):
 
     @torch.no_grad()
     def fit(self, sample: Cloud) -> None:
-        """Fit standardisation and tokenizer to these events, once; a second time raises RecipeError."""
+        """Fit order, standardisation and tokenizer to these events, once; a second time raises RecipeError."""
         if bool(self.fitted):
             raise RecipeError("this representation is fitted already: what it has learned is part of the model")
         sample = _clean(sample)
         points, event = self.spec.quantities.point(sample), self.spec.quantities.event(sample)
+        self.order.fit(points, sample.mask)
         self.features.fit(points, sample.mask)
         if self.other_targets is not None:
             self.other_targets.fit(points, sample.mask)
@@ -157,12 +160,7 @@ class RepresentNet(nn.Module):
         return ids
 
     def _order(self, quantities: dict[str, Tensor], mask: Tensor) -> Tensor:
-        key = self.spec.order.key(quantities)
-        if key is None:
-            places = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
-        else:
-            places = key.masked_fill(~mask, torch.inf).argsort(dim=1, stable=True)
-        return places[:, : self.spec.most]
+        return sort(self.order.keys(quantities), mask)[:, : self.spec.most]
 
 
 def _clean(cloud: Cloud) -> Cloud:
