@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from multiplet.backbones.mamba import Mamba
+from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.transformer import Rotary, Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.events import Events
@@ -19,6 +21,7 @@ from multiplet.model import Model, Objective
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
+from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.objectives.targets import Code, MeanSquared
 from multiplet.parametrisation import MuP, Standard
 from multiplet.representation.curves import Hilbert, ZOrder
@@ -35,13 +38,19 @@ from toys import SCHEMA
 BACKBONES = [
     pytest.param(Transformer(32, 2, head_dim=8, position=Rotary()), id="transformer-rotary"),
     pytest.param(Transformer(32, 2, head_dim=8, position=None), id="transformer-set"),
+    pytest.param(Mamba(32, 2, state=4), id="mamba"),
+    pytest.param(Mamba2(32, 2, state=8, head_dim=16), id="mamba2"),
+    pytest.param(Mamba2(32, 2, state=8, head_dim=16, bidirectional=True), id="mamba2-bidirectional"),
 ]
+CAUSAL = [Mamba(32, 2, state=4), Mamba2(32, 2, state=8, head_dim=16)]
 SETS = [Transformer(32, 2, head_dim=8, position=None)]
 OBJECTIVES = [
     pytest.param(Masked(decoder=CrossDecoder(2, head_dim=8), target=Diffusion(width=16, depth=2)), id="diffusion"),
     pytest.param(Masked(decoder=CrossDecoder(1, head_dim=8), target=MeanSquared()), id="mean-squared"),
     pytest.param(Masked(decoder=CrossDecoder(1, head_dim=8), target=Code()), id="code"),
     pytest.param(Masked(hide=0.125, predict=None, decoder=CrossDecoder(1, head_dim=8)), id="one-token"),
+    pytest.param(NextNeighbours(3, ("deta", "dphi", "log_pt"), "log_pt", (0.0, 6.0, 0.0)), id="neighbours"),
+    pytest.param(NextNeighbours(40, ("deta", "dphi"), "", by_point=True, relative=True), id="neighbours-in-sequence"),
     pytest.param(Classify(), id="classify"),
 ]
 ORDERS = [
@@ -193,6 +202,28 @@ def test_truth_and_targets_never_reach_the_encoder(backbone: Transformer, cloud:
     assert torch.equal(model.encoder(tokens).points, model.encoder(changed).points)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_event_does_not_depend_on_what_a_backbone_is_given_beside_it(backbone: Transformer, cloud: Cloud) -> None:
+    model = model_of(Classify(), cloud, backbone)
+    tokens = model.tokens(padded(cloud, 40, 1e9))  # beyond a chunk of those that read in chunks
+    together = model.encoder(tokens).points
+    for event in range(5):
+        part = model.tokens(cloud.events(slice(event, event + 1)))
+        alone = model.encoder(part).points
+        torch.testing.assert_close(together[event : event + 1, : alone.shape[1]], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", CAUSAL)
+def test_causal_nets_never_look_ahead(backbone: Mamba, cloud: Cloud) -> None:
+    model = model_of(Classify(), cloud, backbone)
+    tokens, place = model.tokens(cloud), 17
+    changed = replace(tokens, x=torch.where(torch.arange(tokens.x.shape[1])[:, None] >= place, 3.0, tokens.x))
+    first, second = (model.encoder(t).points for t in (tokens, changed))
+    assert torch.equal(first[:, :place], second[:, :place])
+    real = tokens.mask[:, place]
+    assert (first[:, place] != second[:, place]).any(-1)[real].all()
+
+
 @pytest.mark.parametrize("backbone", SETS)
 def test_sets_do_not_care_for_order(backbone: Transformer, cloud: Cloud) -> None:
     model = model_of(Classify(), cloud, backbone, AsMeasured())
@@ -227,7 +258,7 @@ def test_orders_are_permutations_and_truth_moves_along(order: object, cloud: Clo
         assert ordered == sorted(ordered)
 
 
-@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id != "classify"])
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if isinstance(o.values[0], Masked)])
 def test_what_is_hidden_is_hidden(objective: Masked, cloud: Cloud) -> None:
     model, draws = model_of(objective, cloud), Draws(1, 2)
     tokens = model.tokens(cloud)

@@ -9,13 +9,62 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiplet.backbones.mamba import Mamba
+from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.transformer import Transformer
 from multiplet.errors import RecipeError
 from multiplet.layers import Embedding, Linear, full_precision
 from multiplet.parametrisation import MuP, Parametrisation, Standard, Width
 from multiplet.representation.tokens import Shape, Tokens
+from multiplet.spec import did_you_mean
 
-Backbone = Transformer
+Backbone = Transformer | Mamba | Mamba2
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One linear map of all features, learned."""
+
+    def build(self, columns: tuple[str, ...], width: Width, param: Parametrisation) -> Linear:
+        """(B, S, F) → (B, S, D)."""
+        return Linear(len(columns), width, param, bias=True)
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Fixed: features times Gaussian vectors, those in `places` through p, sin 2ʲp, cos 2ʲp with j below `bands`.
+
+    FM4NPP's embedding of spacepoints (arXiv 2508.14087): drawn once, kept with the model and never trained.
+    """
+
+    places: tuple[str, ...] = ("eta", "phi", "r")
+    bands: int = 10
+
+    def build(self, columns: tuple[str, ...], width: Width, param: Parametrisation) -> FourierNet:
+        """(B, S, F) → (B, S, D); RecipeError where a place is no feature."""
+        if missing := [name for name in self.places if name not in columns]:
+            raise RecipeError(f"Fourier.places: {missing[0]!r} is no feature ({did_you_mean(missing[0], columns)})")
+        return FourierNet(self, columns, int(width))
+
+
+class FourierNet(nn.Module):
+    """Fourier, running: the Gaussian vectors are a buffer, (F - P + P (1 + 2 bands), D)."""
+
+    vectors: Tensor
+    frequency: Tensor
+
+    def __init__(self, spec: Fourier, columns: tuple[str, ...], width: int) -> None:
+        super().__init__()
+        self.places = [columns.index(name) for name in spec.places]
+        self.others = [n for n in range(len(columns)) if n not in self.places]
+        rows = len(self.others) + len(self.places) * (1 + 2 * spec.bands)
+        self.register_buffer("vectors", torch.randn(rows, width))
+        self.register_buffer("frequency", 2.0 ** torch.arange(spec.bands), persistent=False)
+
+    def forward(self, x: Float[Tensor, "B S F"]) -> Float[Tensor, "B S D"]:
+        p = x[..., self.places]
+        angle = (p[..., None] * self.frequency).flatten(-2)
+        return torch.cat([x[..., self.others], p, angle.sin(), angle.cos()], dim=-1) @ self.vectors
 
 
 @dataclass(frozen=True)
@@ -25,6 +74,7 @@ class Encode:
     backbone: Backbone = field(default_factory=Transformer)
     param: Standard | MuP = field(default_factory=MuP)
     ids: tuple[str, ...] = ()
+    features: Learned | Fourier = field(default_factory=Learned)
 
     def build(self, shape: Shape) -> Encoder:
         """The encoder for tokens of this shape; RecipeError where an id is asked for that no tokenizer makes."""
@@ -55,7 +105,7 @@ class Encoder(nn.Module):
         self.spec, self.shape = spec, shape
         self.param: Parametrisation = spec.param
         self.width: Width = spec.param.width(spec.backbone.width)
-        self.embed = nn.ModuleDict({"x": Linear(len(shape.columns), self.width, spec.param, bias=True)})
+        self.embed = nn.ModuleDict({"x": spec.features.build(shape.columns, self.width, spec.param)})
         for name in spec.ids:
             self.embed[f"id_{name}"] = Embedding(shape.ids[name], self.width, spec.param)
         self.backbone = spec.backbone.build(self.width, spec.param)

@@ -17,6 +17,7 @@ from multiplet.encoder import Encode, Encoder
 from multiplet.errors import RunError
 from multiplet.metrics import Measured
 from multiplet.objectives.masked import Masked
+from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.representation.represent import Represent
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.classify import Classify
@@ -166,4 +167,4 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], parts: tuple[s
     )
 
 
-ShippedObjective = Masked | Classify
+ShippedObjective = Masked | NextNeighbours | Classify
