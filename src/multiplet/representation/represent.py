@@ -88,6 +88,7 @@ class RepresentNet(nn.Module):
             ids={one.column: one.codes for one in spec.ids}
             | ({"code": self.tokenizer.codes} if self.tokenizer else {}),
             classes={column.name: column.classes for column in schema if column.classes},
+            truth=tuple(column.name for column in schema if column.truth),
         )
 
     @property

@@ -18,6 +18,7 @@ class Shape:
     conditions: tuple[str, ...] = ()  # of Tokens.cond
     ids: dict[str, int] = field(default_factory=dict)  # name → number of codes
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # truth column → its class names
+    truth: tuple[str, ...] = ()  # all truth columns
 
 
 @dataclass(frozen=True)

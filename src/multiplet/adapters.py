@@ -1,0 +1,91 @@
+"""Adapters: light networks that read an encoder block by block, so that it can stay frozen (arXiv 2508.14087).
+
+Sizes inside an adapter do not grow with the encoder; its only layer that does is the one linear map from D.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from multiplet.encoder import Encoder, Hidden
+from multiplet.layers import LayerNorm, Linear, RMSNorm
+from multiplet.parametrisation import Parametrisation, Width, declare_vector
+
+
+class LayerMix(nn.Module):
+    """A softmax-weighted sum of what each block added, normed, through one linear map to `out` numbers a token.
+
+    An encoder without blocks gives its embedding. Parameters: blocks + (3 + out) D + 2 out.
+    """
+
+    def __init__(self, width: Width, blocks: int, out: int, param: Parametrisation) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.ones(max(blocks, 1)))
+        self.declared = {"mix": declare_vector(len(self.mix))}
+        self.scale, self.norm = RMSNorm(width), LayerNorm(width)
+        self.map = Linear(width, out, param, bias=True)
+        self.out = RMSNorm(Width(out))
+
+    @classmethod
+    def of(cls, encoder: Encoder, out: int) -> LayerMix:
+        """The mix of an encoder's blocks."""
+        return cls(encoder.width, len(getattr(encoder.backbone, "blocks", ())), out, encoder.param)
+
+    def forward(self, hidden: Hidden) -> Float[Tensor, "B S out"]:
+        parts = [after - before for before, after in pairwise([hidden.before, *hidden.blocks])] or [hidden.before]
+        shares = self.mix.softmax(0)
+        mixed = sum((share * part for share, part in zip(shares, parts, strict=True)), torch.zeros_like(parts[0]))
+        return self.out(self.map(self.norm(self.scale(mixed))))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` to `memory`, with biases: 4 (W² + W) parameters."""
+
+    def __init__(self, width: int, heads: int, param: Parametrisation) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (Linear(width, width, param, bias=True) for _ in range(4))
+
+    def forward(
+        self, x: Float[Tensor, "B Q W"], memory: Float[Tensor, "B S W"], bias: Tensor | None
+    ) -> Float[Tensor, "B Q W"]:
+        """`bias` (B, 1 or Q, S): True where a slot of the memory is real, or what is added to its score."""
+        split = [
+            part(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part, y in ((self.query, x), (self.key, memory), (self.value, memory))
+        ]
+        mask = None if bias is None else bias[:, None]
+        y = F.scaled_dot_product_attention(*split, attn_mask=mask)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def perceptron(width: int, hidden: int, out: int, param: Parametrisation) -> nn.Sequential:
+    """Norm, linear, GELU, linear: 2W + (W + 1) H + (H + 1) out parameters."""
+    first, last = Linear(width, hidden, param, bias=True), Linear(hidden, out, param, bias=True)
+    return nn.Sequential(LayerNorm(width), first, nn.GELU(), last)
+
+
+class PointHead(nn.Module):
+    """Scores for each point: layer mix, one attention block over the event, and a perceptron.
+
+    Parameters at D = 256, 12 blocks and 5 classes: 398,097.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, width: int = 256, heads: int = 4) -> None:
+        super().__init__()
+        param = encoder.param
+        self.mix = LayerMix.of(encoder, width)
+        self.before, self.after = RMSNorm(Width(width)), RMSNorm(Width(width))
+        self.attention = Attention(width, heads, param)
+        self.out = perceptron(width, width, classes, param)
+
+    def forward(self, hidden: Hidden) -> Float[Tensor, "B S C"]:
+        h = self.mix(hidden)
+        mask: Bool[Tensor, "B 1 S"] = hidden.mask[:, None] | ~hidden.mask.any(1)[:, None, None]  # empty: no NaN
+        x = self.before(h)
+        return self.out(self.after(h + self.attention(x, x, mask)))
