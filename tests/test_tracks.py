@@ -141,7 +141,7 @@ def test_it_learns_to_separate_tracks_and_to_say_that_a_query_is_empty() -> None
 
 def test_bad_recipes_are_refused() -> None:
     net, encoder = net_of(queries=2)
-    with pytest.raises(RecipeError, match="an event has 3 tracks, and there are 2 queries: raise Tracks.queries"):
+    with pytest.raises(RecipeError, match=r"an event has 3 tracks, and there are 2 queries: raise Tracks\.queries"):
         net(encoder, tokens_of(), Draws(0, 0))
     with pytest.raises(RecipeError, match=r"Tracks.label is 'tracks'.*did you mean 'track'"):
         Tracks("tracks").build(encoder, SHAPE)

@@ -55,12 +55,11 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "B Q W"], memory: Float[Tensor, "B S W"], bias: Tensor | None
     ) -> Float[Tensor, "B Q W"]:
         """`bias` (B, 1 or Q, S): True where a slot of the memory is real, or what is added to its score."""
-        split = [
+        q, k, v = (
             part(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part, y in ((self.query, x), (self.key, memory), (self.value, memory))
-        ]
-        mask = None if bias is None else bias[:, None]
-        y = F.scaled_dot_product_attention(*split, attn_mask=mask)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias[:, None])
         return self.out(y.transpose(1, 2).flatten(2))
 
 

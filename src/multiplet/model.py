@@ -21,6 +21,8 @@ from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.representation.represent import Represent
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.classify import Classify
+from multiplet.tasks.tag import Tag
+from multiplet.tasks.tracks import Tracks
 
 
 @runtime_checkable
@@ -167,4 +169,4 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], parts: tuple[s
     )
 
 
-ShippedObjective = Masked | NextNeighbours | Classify
+ShippedObjective = Masked | NextNeighbours | Classify | Tag | Tracks
