@@ -12,6 +12,7 @@ from torch import Tensor
 
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
+from multiplet.backbones.nothing import Nothing
 from multiplet.backbones.transformer import Rotary, Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.events import Events
@@ -38,12 +39,13 @@ from toys import SCHEMA
 BACKBONES = [
     pytest.param(Transformer(32, 2, head_dim=8, position=Rotary()), id="transformer-rotary"),
     pytest.param(Transformer(32, 2, head_dim=8, position=None), id="transformer-set"),
+    pytest.param(Nothing(32), id="nothing"),
     pytest.param(Mamba(32, 2, state=4), id="mamba"),
     pytest.param(Mamba2(32, 2, state=8, head_dim=16), id="mamba2"),
     pytest.param(Mamba2(32, 2, state=8, head_dim=16, bidirectional=True), id="mamba2-bidirectional"),
 ]
 CAUSAL = [Mamba(32, 2, state=4), Mamba2(32, 2, state=8, head_dim=16)]
-SETS = [Transformer(32, 2, head_dim=8, position=None)]
+SETS = [Transformer(32, 2, head_dim=8, position=None), Nothing(32)]
 OBJECTIVES = [
     pytest.param(Masked(decoder=CrossDecoder(2, head_dim=8), target=Diffusion(width=16, depth=2)), id="diffusion"),
     pytest.param(Masked(decoder=CrossDecoder(1, head_dim=8), target=MeanSquared()), id="mean-squared"),

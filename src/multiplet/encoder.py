@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
+from multiplet.backbones.nothing import Nothing
 from multiplet.backbones.transformer import Transformer
 from multiplet.errors import RecipeError
 from multiplet.layers import Embedding, Linear, full_precision
@@ -18,7 +19,7 @@ from multiplet.parametrisation import MuP, Parametrisation, Standard, Width
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
-Backbone = Transformer | Mamba | Mamba2
+Backbone = Transformer | Mamba | Mamba2 | Nothing
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,29 @@ class Frozen:
         model.encoder.requires_grad_(False)
 
 
-Adapt = Scratch | FineTune | Frozen
+@dataclass(frozen=True)
+class FrozenRandom:
+    """Carry the representation from a run, leave the encoder as it was made, and train only what is new.
+
+    The control of every frozen encoder: what its shape alone is worth, without pretraining.
+    """
+
+    run: str
+
+    def carry(self, model: Model) -> Account | None:
+        """Copy the representation; RunError as for FineTune."""
+        return _carry(Path(self.run), model, ("represent",))
+
+    def freeze(self, model: Model) -> None:
+        """The encoder asks for no gradient."""
+        model.encoder.requires_grad_(False)
 
 
-def _carry(run: Path, model: Model) -> Account:
-    """Copy representation and encoder; both must be described alike in the run and in the model."""
+Adapt = Scratch | FineTune | Frozen | FrozenRandom
+
+
+def _carry(run: Path, model: Model, parts: tuple[str, ...] = CARRIED) -> Account:
+    """Copy these parts; representation and encoder must be described alike in the run and in the model."""
     checkpoint = require_newest(run)
     theirs = read_json(run / "recipe.json")["recipe"]
     mine = {"represent": to_dict(model.represent.spec), "encoder": to_dict(model.encoder.spec)}
@@ -67,4 +85,4 @@ def _carry(run: Path, model: Model) -> Account:
         )
     hashed = read_json(checkpoint.path / "manifest.json")["sha256"]["weights.safetensors"]
     source = f"{run} step {checkpoint.step} ({hashed[:12]})"
-    return replace(load_weights(model, checkpoint.weights(), CARRIED), source=source)
+    return replace(load_weights(model, checkpoint.weights(), parts), source=source)
