@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +20,7 @@ import uproot
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.formats import jetclass_layout
 from multiplet.data.formats.jetclass import JetClass, write_root
+from multiplet.data.formats.root import find_tree, flat, iterate, open_root
 from multiplet.errors import CorruptError, DataError, MissingExtraError
 from multiplet.simulation import jets
 from toys import toy_jets
@@ -80,7 +83,7 @@ def write_tree(path: Path, branches: dict[str, Any], ntuple: bool = False) -> Pa
 
 
 def read(path: Path, format: JetClass | None = None) -> Columns:
-    return concatenate(list((format or JetClass(step=7)).chunks(path)))
+    return concatenate([chunk.columns for chunk in (format or JetClass(step=7)).chunks(path)])
 
 
 def same(one: Columns, other: Columns) -> None:
@@ -114,6 +117,55 @@ def test_what_is_written_is_read_exactly(tmp_path: Path) -> None:
 def test_trees_and_ntuples_of_others_are_read_exactly(tmp_path: Path, ntuple: bool) -> None:
     columns = simulated()
     same(read(write_tree(tmp_path / "jets.root", arrays(columns), ntuple)), columns)
+
+
+def test_vectors_are_read_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uproot writes no std::vector: here are its bytes as ROOT lays them, 10 of header before each event's numbers."""
+    columns = simulated()
+    branches, kinds = arrays(columns), {}
+    for name in [name for name in branches if name.startswith("part_")]:
+        kind = np.dtype(">i4" if "_is" in name else ">f4")
+        kinds[name] = uproot.AsJagged(uproot.AsDtype(kind), header_bytes=10)
+        values = [np.asarray(event, kind) for event in branches[name].to_list()]
+        headers = [struct.pack(">IHI", 0x40000000 | (6 + v.nbytes), 9, len(v)) for v in values]
+        entries = [np.frombuffer(h + v.tobytes(), np.uint8) for h, v in zip(headers, values, strict=True)]
+        branches[name] = awkward.unflatten(np.concatenate(entries), [len(entry) for entry in entries])
+    path, real = write_tree(tmp_path / "jets.root", branches), uproot.TBranch.interpretation
+    vectors = property(lambda branch: kinds.get(branch.name) or real.fget(branch))
+    monkeypatch.setattr(uproot.TBranch, "interpretation", vectors)
+    same(read(path), columns)
+
+
+OTHERS = {  # file, tree, branches of lists, branches of one number
+    "tree": ("uproot-HZZ.root", "events", ("Jet_Px", "Jet_ID", "Muon_Charge"), ("NJet", "MET_px")),
+    "wide tree": ("coffea_pfnano.root", "Events", ("PFCands_pt", "PFCands_charge", "FatJet_pt"), ("run", "event")),
+    "ntuple": (
+        "cmsopendata2015_ttbar_19980_NANOAOD_RNTupleImporter_rntuple_v1-0-0-1.root",
+        "Events",
+        ("Jet_pt", "Muon_charge", "FatJet_pt"),
+        ("run", "event"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name, tree, lists, numbers", OTHERS.values(), ids=OTHERS)
+def test_files_of_other_people_become_flat(
+    name: str, tree: str, lists: tuple[str, ...], numbers: tuple[str, ...]
+) -> None:
+    path = Path(os.environ.get("MULTIPLET_TEST_DATA", "")) / "jets" / name
+    if not path.is_file():
+        pytest.skip(f"MULTIPLET_TEST_DATA names no folder with jets/{name}")
+    with uproot.open(path) as file:
+        truth = {branch: file[tree][branch].array().to_list() for branch in (*lists, *numbers)}
+    got: dict[str, list[Any]] = {branch: [] for branch in truth}
+    with open_root(path) as file:
+        for chunk in iterate(path, find_tree(path, file, tree, list(truth)), list(truth), 4):
+            for branch, array in chunk.items():
+                offsets, values = flat(array)
+                assert (offsets is None) == (branch in numbers)
+                parts = values if offsets is None else np.split(values, offsets[1:-1])
+                got[branch] += [part.tolist() for part in parts]
+    assert got == truth
 
 
 @pytest.mark.parametrize("label", jets.LABELS)
@@ -201,7 +253,7 @@ def set_flat(name: str, event: int, value: float) -> Callable[[dict[str, Any]], 
     return change
 
 
-def flat(branches: dict[str, Any]) -> None:
+def flattened(branches: dict[str, Any]) -> None:
     branches["part_pz"] = branches["jet_pt"]
 
 
@@ -219,7 +271,7 @@ FAULTS = {
     "no label": (set_flat("label_Tbl", 19, 0), "the label of event 19 is not exactly one of label_QCD, label_Hbb"),
     "two labels": (set_flat("label_QCD", 7, 1), "the label of event 7 is not exactly one"),
     "a label of 2": (set_flat("label_Zqq", 6, 2), "the label of event 6 is not exactly one"),
-    "one value an event": (flat, "part_pz is .* not one number for each point"),
+    "one value an event": (flattened, "part_pz is .* not one number for each point"),
     "text": (text, "jet_pt"),
     "a branch missing": (lambda branches: branches.pop("part_dzerr"), "tree tree lacks part_dzerr"),
 }

@@ -14,11 +14,16 @@ from multiplet.recipes.find import make_recipe
 from multiplet.spec import from_dict, to_dict
 from multiplet.training import train
 
-SMALL = ["train.batches.size=32", "train.validation_events=20", "optim.warmup=1", "represent.fit_events=50"]
+SMALL = ["train.validation_events=20", "optim.warmup=1", "represent.fit_events=50"]
 RECIPES = {
     "maskdiff": ["steps=2", "width=64", "depth=1"],
     "jet_classes": ["steps=2", "width=64", "depth=1"],
+    "fm4npp": ["steps=2", "width=32", "depth=1"],
+    "track_finding": ["steps=2", "width=32", "depth=1"],
+    "noise_tagging": ["steps=2", "width=32", "depth=1", "encoder=nothing"],
+    "particle_id": ["steps=2", "width=32", "depth=1"],
 }
+SPACEPOINTS = {"fm4npp", "track_finding", "noise_tagging", "particle_id"}
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,19 @@ def jets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def spacepoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 simulated collisions in a time projection chamber."""
+    for package in ("pythia8mc", "numba", "awkward"):
+        pytest.importorskip(package, reason="needs the extra `simulate`")
+    from multiplet.simulation.blocks import simulate
+    from multiplet.simulation.tpc import Tpc
+
+    folder = tmp_path_factory.mktemp("spacepoints")
+    simulate(Tpc(), folder, 80, seed=5, fractions=(0.5, 0.25, 0.25))
+    return folder
+
+
 def test_every_recipe_is_in_this_list_and_says_what_it_is() -> None:
     assert set(RECIPES) == set(recipes.__all__)
     for name in recipes.__all__:
@@ -45,11 +63,16 @@ def test_every_recipe_is_in_this_list_and_says_what_it_is() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_two_steps_and_is_evaluated(name: str, jets: Path, tmp_path: Path) -> None:
-    recipe = make_recipe(name, [f"data={jets}", *RECIPES[name], *SMALL])
+def test_every_recipe_trains_two_steps_and_is_evaluated(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    detector = "spacepoints" if name in SPACEPOINTS else "jets"
+    size = {"jets": 32, "spacepoints": 8}[detector]
+    data = [f"data={request.getfixturevalue(detector)}", f"train.batches.size={size}"]
+    recipe = make_recipe(name, [*data, *RECIPES[name], *SMALL])
     assert train(recipe, tmp_path, progress=False).step == 2
     metrics = evaluate(tmp_path)
-    assert metrics["events"] == 50
+    assert metrics["events"] == {"jets": 50, "spacepoints": 20}[detector]
     assert all(estimate["low"] <= estimate["value"] <= estimate["high"] for estimate in metrics["metrics"].values())
     assert open_run(tmp_path).model().objective.names
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,38 +46,100 @@ def simulate_jets(
     physical: Annotated[
         bool, typer.Option(help="A realistic tracker instead of the published sample's response.")
     ] = False,
+    format: Annotated[
+        str, typer.Option(help="events, or root: files in JetClass's layout, one class each, without splits.")
+    ] = "events",
 ) -> None:
     """JetClass-like jets: Pythia 8, FastJet and a fast CMS-like response (needs the extra `simulate`; GPL tools)."""
     from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
+    from multiplet.simulation.jet_files import simulate_root
     from multiplet.simulation.jets import LABELS, Jets
 
+    if format not in ("events", "root"):
+        raise typer.BadParameter(f"{format!r} is neither events nor root")
     wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or LABELS
-    bar = show("simulate jets")
-    made = simulate(
-        Jets(wanted, not physical), out, events, seed, workers, progress=lambda n, of: bar.update(n, of, "")
-    )
-    bar.close()
+    make = simulate_root if format == "root" else simulate
+    with closing(show("simulate jets")) as bar:
+        jets = Jets(wanted, not physical)
+        made = make(jets, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
     _say(f"{events} jets in {out}" if made else f"{out} already holds these {events} jets")
+
+
+@simulators.command("tpc")
+def simulate_tpc(
+    out: Annotated[Path, typer.Option(help="Folder for the event files.")],
+    events: Annotated[int, typer.Option(help="Events in all, over all processes and splits.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same events, whatever the workers.")] = 1,
+    processes: Annotated[str, typer.Option(help="Comma-separated: minimum_bias, hard; both where empty.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes at work.")] = 1,
+) -> None:
+    """sPHENIX-like TPC events: Pythia 8, a fast drift chamber, no Geant4 (needs the extra `simulate`; GPL tools)."""
+    from multiplet.progress import show
+    from multiplet.simulation.blocks import simulate
+    from multiplet.simulation.tpc import PROCESSES, Tpc
+
+    wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or PROCESSES
+    with closing(show("simulate tpc")) as bar:
+        made = simulate(Tpc(wanted), out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
+    _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")
 
 
 @app.command()
 def convert(
-    format: Annotated[str, typer.Argument(help="The published format of the files.")],
-    sources: Annotated[list[Path], typer.Argument(help="Files to read.")],
+    format: Annotated[str, typer.Argument(help="The published format of the files, or table for your own.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Files to read; for table: MAPPING.yaml, then files or LABEL:'pattern'.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the event files.")],
     fractions: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = "0.8,0.1,0.1",
 ) -> None:
-    """Turn files of a published format into event files."""
+    """Turn files of a published format, or your own, into event files; stopped, it goes on when called again."""
     from multiplet.data.convert import convert as run
-    from multiplet.data.formats import find
+    from multiplet.data.formats import Format, find
+    from multiplet.data.formats.table import table as mapped
+    from multiplet.progress import show
 
     try:
         train, validation, test = (float(share) for share in fractions.split(","))
     except ValueError:
         raise typer.BadParameter(f"{fractions!r} are not three numbers such as 0.8,0.1,0.1") from None
-    counts = run(find(format), sources, out, (train, validation, test))
-    _say(f"{sum(counts.values())} events in {out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    reader: Format
+    if format == "table":
+        mapping, *patterns = sources
+        reader, sources = mapped(mapping, [str(pattern) for pattern in patterns])
+        for note in reader.mapping.notes:
+            _say(f"{mapping}: {note}")
+    else:
+        reader = find(format)
+    with closing(show("convert")) as bar:
+        shares = (train, validation, test)
+        made = run(reader, sources, out, shares, progress=lambda n, of, e: bar.update(n, of, f"{e} events"))
+    _say_cuts(made.cuts)
+    verb = "in" if made.new else "were already in"
+    splits = ", ".join(f"{name} {count}" for name, count in made.events.items())
+    _say(f"{sum(made.events.values())} events {verb} {out}: {splits}")
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="ROOT, Parquet, HDF5, npz or event files.")],
+    tree: Annotated[str | None, typer.Option(help="The tree, group or array to look at.")] = None,
+    draft: Annotated[Path | None, typer.Option(help="Write a mapping for the first file, to be filled in.")] = None,
+    events: Annotated[int, typer.Option(help="Entries to look at.")] = 10_000,
+    all: Annotated[bool, typer.Option("--all", help="Show every column.")] = False,
+) -> None:
+    """What is in files from a colleague: columns, units, labels; whether damage would be noticed."""
+    from multiplet.data.drafting import draft as write
+    from multiplet.data.inspection import inspect as run
+    from multiplet.data.inspection_text import inspection_text
+
+    found = run(files, tree, events)
+    for part in inspection_text(found, all):
+        Console().print(part)
+    if draft is not None:
+        write(found.files[0][0], draft)
+        _say(f"{draft} is a draft: read it, fill in the labels, then: multiplet convert table {draft} FILES --out DIR")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -101,6 +164,38 @@ def train(
         _say(f"{finished.run}: {finished.step} steps done")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    scheduler: Annotated[str, typer.Argument(help="slurm or condor.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or path.py:function.")],
+    out: Annotated[Path, typer.Argument(help="The run folder.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="argument=value of the recipe, or field.path=value.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs on each, with a process each; 0: on the processor.")] = 1,
+    time: Annotated[str, typer.Option(help="Time limit; the run saves before it and is started again.")] = "04:00:00",
+    cpus: Annotated[int, typer.Option(help="Processor cores for each process.")] = 4,
+    memory: Annotated[str, typer.Option(help="Memory of each machine, as 64G; the site's default where empty.")] = "",
+    partition: Annotated[str, typer.Option(help="SLURM's partition.")] = "",
+    account: Annotated[str, typer.Option(help="SLURM's account, HTCondor's accounting group.")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated: a training each, in OUT/seed-N.")] = "",
+    write: Annotated[Path, typer.Option(help="Folder for the script.")] = Path("jobs"),
+) -> None:
+    """Write a script for a batch system that trains a recipe and goes on after time limits; it hands nothing in."""
+    from multiplet.submission import Resources
+    from multiplet.submission import submit as run
+
+    try:
+        wanted = [int(seed) for seed in seeds.split(",")] if seeds else []
+    except ValueError:
+        raise typer.BadParameter(f"{seeds!r} are not whole numbers such as 0,1,2") from None
+    asked = Resources(nodes, gpus, time, cpus, memory, partition, account)
+    script = run(scheduler, recipe, out, changes or [], asked, wanted, write, _command())
+    for line in (*(f"note: {note}" for note in script.notes), *map(str, script.files), f"hand in: {script.command}"):
+        _say(line)
+
+
 @app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
@@ -123,6 +218,34 @@ def evaluate(
         metrics = run(path, split=chosen, data=data or None, command=_command(), device=device, show=bar)
         bar.close()
         Console().print(metrics_table({path.name: metrics}))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    files: Annotated[list[str], typer.Argument(help="Files, or folders of event files.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .parquet or .root.")],
+    format: Annotated[str, typer.Option(help="The format of the files, as for convert.")] = "events",
+    mapping: Annotated[Path | None, typer.Option(help="What is in files of your own, instead of a format.")] = None,
+    columns: Annotated[str, typer.Option(help="Comma-separated columns to keep; all of the events where empty.")] = "",
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="The encoder's mean output (emb_000 …) instead of predictions.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Apply a run to files of your own, with or without labels: a row an event with its place, columns and scores."""
+    from multiplet.evaluation.prediction import predict as run_on
+    from multiplet.progress import show
+
+    keep = [name.strip() for name in columns.split(",") if name.strip()] or None
+    with closing(show("predict")) as bar:
+        about = run_on(
+            run, files, out, format=format, mapping=mapping, columns=keep, embeddings=embeddings,
+            overwrite=overwrite, device=device, show=bar,
+        )  # fmt: skip
+    _say_cuts(about["cuts"])
+    _say(f"{about['events']} events in {out}, from {run} step {about['step']}")
 
 
 @app.command()
@@ -162,6 +285,18 @@ def demo(
 
 def _command() -> str:
     return shlex.join(["multiplet", *sys.argv[1:]])
+
+
+def _say_cuts(cuts: dict[str, int]) -> None:
+    """The cut flow as a table, where there are cuts."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if len(cuts) > 1:
+        table, read = Table("selection", "events left", "of all"), max(cuts["read"], 1)
+        for name, left in cuts.items():
+            table.add_row(escape(name), str(left), f"{left / read:.2%}")
+        Console().print(table)
 
 
 def _say(text: Any) -> None:

@@ -1,18 +1,21 @@
-"""Ranks: one process or several under torchrun. The only file that imports torch.distributed."""
+"""Ranks: one process, or several under torchrun or a batch system. The only file that imports torch.distributed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from multiplet.errors import RecipeError
+from multiplet.errors import RecipeError, RunError
+from multiplet.preflight import PATIENCE, Place, compare, facts, find_place, machine
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,25 @@ class Ranks:
         if self.count > 1:
             dist.all_reduce(values)
         return values
+
+    def share(self, module: nn.Module) -> None:
+        """Give all ranks the first one's parameters and buffers."""
+        if self.count > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def agree(self, value: int, what: str) -> None:
+        """Make sure that all ranks hold the same number; RunError on those that do not hold the mean."""
+        mean = float(self.sum(torch.tensor(float(value), dtype=torch.double, device=self.device))) / self.count
+        if mean != value:
+            raise RunError(
+                f"rank {self.rank} has {what} {value}, and other ranks another: they see different files; wait until "
+                "the file system shows all of them the same, and start again"
+            )
+
+    def precision(self, bf16: bool) -> AbstractContextManager[Any]:
+        """BF16 for matrix products on a GPU where it is wanted, FP32 on a CPU."""
+        return torch.autocast("cuda", torch.bfloat16) if bf16 and self.device.type == "cuda" else nullcontext()
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -56,26 +78,49 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         raise RecipeError(
             "device cuda was asked for, but torch sees no GPU: use train.device=auto, or check the driver"
         )
-    return torch.device("cuda", local_rank) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if local_rank >= count > 1:
+        raise RecipeError(
+            f"LOCAL_RANK is {local_rank}, but this process sees {count} GPUs: start at most {count} on each machine"
+        )
+    return torch.device("cuda", local_rank if count > 1 else 0)  # a batch system may show each process a GPU of its own
 
 
 @contextmanager
-def ranks(device: str = "auto") -> Iterator[Ranks]:
-    """The ranks torchrun started, or this process alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        raise RecipeError(
-            f"srun started {os.environ['SLURM_STEP_NUM_TASKS']} tasks that do not know of one another: use one task "
-            "a node and `torchrun --nproc-per-node …` in it"
-        )
-    place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    if count == 1:
-        yield Ranks(device=place)
+def ranks(device: str = "auto", most: int | None = None, recipe: Mapping[str, Any] | None = None) -> Iterator[Ranks]:
+    """The ranks that torchrun or a batch script started, or this process alone.
+
+    `most` is how many of them have work, `recipe` what they must agree on (a result of `to_dict`). Raises RecipeError
+    or RunError, on all ranks, for what would leave some of them waiting for others.
+    """
+    place = find_place(os.environ)
+    if most is not None and place.count > most:
+        raise RecipeError(f"{place.count} ranks would share batches of {most} events: use fewer, or larger batches")
+    here = pick_device(device, place.local)
+    if place.count == 1:
+        yield Ranks(device=here)
         return
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    if here.type == "cuda":
+        torch.cuda.set_device(here)
+    store = dist.PrefixStore("preflight", _meet(place))
+    compare(store, place, facts(here, recipe or {}), machine(here))
+    backend = "nccl" if here.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.PrefixStore("ranks", store), rank=place.rank, world_size=place.count)
     try:
-        yield Ranks(dist.get_rank(), count, place)
+        yield Ranks(place.rank, place.count, here)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(place: Place) -> dist.Store:
+    """The store at MASTER_ADDR and MASTER_PORT that all ranks read and write."""
+    try:
+        return next(dist.rendezvous("env://", timeout=timedelta(seconds=PATIENCE)))[0]
+    except RuntimeError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise RunError(
+            f"rank {place.rank} of {place.count} did not meet the others at {where} ({str(error).splitlines()[0]}): "
+            "see what they say; the port must be free on the first machine, and open to the others"
+        ) from error

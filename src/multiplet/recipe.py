@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,47 @@ class Run:
         return model.eval()
 
 
-def open_run(path: Path | str, known: Sequence[type] = ()) -> Run:
-    """Read a run folder; `known` are classes of your own that its recipe names. Executes nothing from the folder."""
-    file = Path(path) / "recipe.json"
+def read_record(path: Path) -> dict[str, Any]:
+    """What the recipe.json of a run folder holds; RunError where it is none, or of a format that is not known."""
+    file = path / "recipe.json"
     if not file.is_file():
         raise RunError(f"{path} is not a run folder: it has no recipe.json")
     raw = read_json(file)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise RunError(f"{file} is not a recipe of format {FORMAT}: it was written by another version, or by hand")
+    number = raw.get("format") if isinstance(raw, dict) else None
+    if type(number) is int and number > FORMAT:
+        raise RunError(
+            f"{file} has format {number} and this version of multiplet reads up to {FORMAT}: the run was written by a "
+            f"newer version ({raw.get('versions', 'which it does not say')}); install that one"
+        )
+    if type(number) is not int or number < 1:
+        raise RunError(f"{file} is not a recipe of format {FORMAT}: it was damaged or written by hand")
+    return raw
+
+
+def as_of_now(stored: dict[str, Any], like: Recipe) -> dict[str, Any]:
+    """A stored recipe as this version writes it: fields that did not exist yet have their defaults.
+
+    `like` brings classes of the user's own. What does not parse, stays as it is, to be compared by its text.
+    """
+    try:
+        return to_dict(from_dict(Recipe, stored, _kinds(like)))
+    except RecipeError:
+        return stored
+
+
+def _kinds(value: Any) -> list[type]:
+    """The classes of a recipe's parts."""
+    if isinstance(value, tuple):
+        return list(dict.fromkeys(kind for item in value for kind in _kinds(item)))
+    if not is_dataclass(value):
+        return []
+    below = tuple(getattr(value, part.name) for part in fields(value))
+    return list(dict.fromkeys([type(value), *_kinds(below)]))
+
+
+def open_run(path: Path | str, known: Sequence[type] = ()) -> Run:
+    """Read a run folder; `known` are classes of your own that its recipe names. Executes nothing from the folder."""
+    raw = read_record(Path(path))
     recipe = from_dict(Recipe, raw["recipe"], known)
     schema = tuple(from_dict(Column, column) for column in raw["schema"])
     return Run(Path(path), raw["name"], recipe, schema, raw)

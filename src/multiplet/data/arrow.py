@@ -42,7 +42,10 @@ def write_events(path: Path, columns: Columns, provenance: Mapping[str, str]) ->
         edges = _write(aside, columns, provenance)
         write_json(sums_path(path), _sums(aside, edges))  # in place before the file itself takes its name
 
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise DataError(f"{path} could not be written ({error}): free space, or make its folder writable") from error
 
 
 def read_events(path: Path) -> Columns:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from multiplet.cloud import Cloud
 from multiplet.data.events import Dataset, Split
-from multiplet.errors import RecipeError
+from multiplet.errors import DataError, RecipeError
 
 _CHUNK = 4096  # events read together in file order, so that a shuffled epoch touches few places of the disk at a time
 _WINDOW = 1 << 18  # events shuffled together: any data set below this size is shuffled as a whole
@@ -126,7 +126,26 @@ class _Reader(TorchDataset):
         self.dataset, self.split = dataset, split
 
     def __getitem__(self, work: Work) -> tuple[Work, list[Cloud]]:
-        return work, [self.dataset.read(self.split, part) for part in work.parts]
+        clouds = [self.dataset.read(self.split, part) for part in work.parts]
+        for cloud in clouds:
+            self._check_labels(cloud)
+        return work, clouds
+
+    def _check_labels(self, cloud: Cloud) -> None:
+        """A label that no class has would be an index out of range later, on a GPU a crash without a word."""
+        for column in self.dataset.schema:
+            held = (cloud.truth | cloud.event | cloud.points).get(column.name) if column.classes else None
+            if held is None:
+                continue
+            value = held.cpu().numpy()
+            wrong = ~(value < len(column.classes))  # so that NaN is wrong, and below 0 is unlabelled
+            wrong &= cloud.mask.cpu().numpy() if value.ndim == 2 else True
+            for place in np.argwhere(wrong)[:1]:
+                raise DataError(
+                    f"{self.dataset.locate(self.split, int(cloud.index[place[0]]))}: {column.name} is "
+                    f"{value[tuple(place)]}, and its classes are 0 to {len(column.classes) - 1} "
+                    f"({', '.join(column.classes)}): correct the file; events without a label have -1"
+                )
 
 
 def load(

@@ -11,9 +11,8 @@ import numpy as np
 from multiplet.errors import DataError
 
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-
-
 IDENTITY = "event_id"  # the column that names an event: kept beside predictions, never a feature
+ORIGIN = ("source_file", "source_entry")  # the columns that say which event of which file it was, likewise
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,48 @@
-"""Convert: files of a published format → event files, every event kept, in bounded memory."""
+"""Convert: files of a format → event files, every kept event once, in bounded memory, going on where it was stopped."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multiplet.data.arrow import write_events
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.events import SPLITS, Split
+from multiplet.data.journal import (
+    JOURNAL,
+    RECORD,
+    Mark,
+    begun,
+    event_files,
+    events_held,
+    hash_sources,
+    name_sources,
+    sweep,
+)
+from multiplet.data.turns import Cuts, Place, Turns
 from multiplet.errors import DataError
-from multiplet.files import sha256
+from multiplet.files import write_json
 
 if TYPE_CHECKING:
     from multiplet.data.formats import Format
+
+Progress = Callable[[int, int, int], None]
+
+REVISION = "1"  # raised whenever the same settings give other bytes
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a folder of event files holds after a conversion."""
+
+    events: dict[Split, int]
+    cuts: Cuts  # "read", then each selection of the format: the events left after it
+    new: bool  # False where all of it was there already
 
 
 def convert(
@@ -28,85 +51,147 @@ def convert(
     out: Path,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     shard_events: int = 10_000,
-) -> dict[Split, int]:
-    """Write the events of all sources, in sorted order of the files, to out/{train,validation,test}; gives the counts.
+    progress: Progress | None = None,
+) -> Converted:
+    """Write the events of all sources, in sorted order of their names, to out/{train,validation,test}/00000.arrow ….
 
     Each event goes to the split that a hash of its number says, so the splits share none and the shares are those of
     `fractions` up to chance. Files of different kinds, as of one class each, take turns every few events: what is taken
-    from the front of a split then holds all of them. Converting twice gives identical bytes. Raises DataError where
-    `out` holds event files already, where no source is given, or where a file cannot be read.
+    from the front of a split then holds all of them. The columns `source_file` and `source_entry` say where an event
+    comes from; `event_id` numbers the events where the format gives no such column. out/convert.json keeps the format
+    and its settings, the sources with their cut flows, and the files with their events.
+
+    The same conversion gives the same bytes, however often it was stopped and called again; where all is there, nothing
+    is done. progress is called with (sources read, sources, events kept so far). Raises DataError where `out` holds
+    something else, where sources are missing, given twice or cannot be read, or where no event is kept.
     """
-    if not sources or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise DataError(f"nothing to convert: {len(sources)} files, shares {fractions} (none negative, with sum 1)")
-    if held := sorted(out.glob("*/*.arrow")):
+    if not sources or shard_events < 1 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise DataError(
+            f"nothing to convert: {len(sources)} files, shares {fractions} (none negative, with sum 1), {shard_events} "
+            "events a file"
+        )
+    out, paths = Path(out), name_sources(sources)
+    settings = {
+        "revision": REVISION,
+        "format": format.provenance(),
+        "fractions": list(fractions),
+        "shard_events": shard_events,
+        "sources": hash_sources(paths),
+    }
+    record = begun(out / RECORD, settings)
+    new = record is None
+    if record is None:
+        record = _convert(format, list(paths.values()), out, settings, progress or (lambda *_: None))
+        write_json(out / RECORD, record)
+    elif (held := events_held(out)) != record["files"]:
+        odd = ", ".join(sorted({name for name, _ in held.items() ^ record["files"].items()})[:5])
+        raise DataError(f"{out} is not as its {RECORD} says ({odd}): remove {out}, and convert again")
+    sweep(out)
+    return Converted(record["events"], record["cuts"], new)
+
+
+def _convert(
+    format: Format, paths: Sequence[Path], out: Path, settings: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Write the event files, from where the journal says; gives the record."""
+    mark, writers = _writers(out, settings)
+    turns = Turns(format, paths, mark.place)
+    _note(out, settings, mark, writers)
+    edges = np.cumsum(settings["fractions"])[:2]
+    while (batch := turns.batch()) is not None:
+        code = np.searchsorted(edges, _chance(mark.place.events, len(batch)), side="right")
+        filled = [writers[split].add(batch.take(np.flatnonzero(code == n)), mark) for n, split in enumerate(SPLITS)]
+        mark = Mark(turns.place(), {split: writer.seen for split, writer in writers.items()})
+        if any(filled):
+            _note(out, settings, mark, writers)
+        progress(len(mark.place.finished), len(paths), mark.place.events)
+    for writer in writers.values():
+        writer.close()
+    return settings | _sums(out, settings["sources"], turns.place(), mark.seen)
+
+
+def _writers(out: Path, settings: dict[str, Any]) -> tuple[Mark, dict[Split, _Writer]]:
+    """Where to begin, and what writes each split from there."""
+    journal = begun(out / JOURNAL, settings)
+    if journal is None and (held := event_files(out)):
         raise DataError(f"{out} holds event files already ({held[0].name} …): choose another folder, or remove them")
-    paths = sorted(Path(source) for source in sources)
-    about = format.provenance() | {"sources": json.dumps([[path.name, sha256(path)] for path in paths])}
-    writers = {split: _Writer(out / split, about, shard_events) for split in SPLITS}
-    number = 0
-    for chunk in _chunks(format, paths):
-        split = np.searchsorted(np.cumsum(fractions)[:2], _chance(number, len(chunk)), side="right")
-        for code, name in enumerate(SPLITS):
-            writers[name].add(chunk.take(np.flatnonzero(split == code)))
-        number += len(chunk)
-    return {name: writer.close() for name, writer in writers.items()}
+    mark = Mark.read(journal["mark"]) if journal else Mark(Place(0, 0, (), {}), dict.fromkeys(SPLITS, 0))
+    files = journal["files"] if journal else dict.fromkeys(SPLITS, 0)
+    about = settings["format"] | {
+        "sources": json.dumps([[each["name"], each["sha256"]] for each in settings["sources"]])
+    }
+    size = settings["shard_events"]
+    return mark, {split: _Writer(out / split, about, size, files[split], mark.seen[split]) for split in SPLITS}
 
 
-_TURN = 64  # events of one file before the next has its turn
-_OPEN = 16  # files that take turns; bounds memory
+def _note(out: Path, settings: dict[str, Any], mark: Mark, writers: dict[Split, _Writer]) -> None:
+    """Write the journal: which files are there, and the last place from which all other events can be read again."""
+    marks = [mark, *(writer.since for writer in writers.values() if writer.since is not None)]
+    first = min(marks, key=lambda each: each.place.events)
+    files = {split: writer.files for split, writer in writers.items()}
+    write_json(out / JOURNAL, settings | {"files": files, "mark": asdict(first)})
 
 
-def _chunks(format: Format, paths: Sequence[Path]) -> Iterator[Columns]:
-    """All events of all files; files that differ in more than their number (HToBB_000, ZToQQ_000, …) come in turns."""
-    kinds: dict[str, list[Path]] = {}
-    for path in paths:
-        kinds.setdefault(path.name.removesuffix(path.suffix).rstrip("0123456789"), []).append(path)
-    waiting = deque(path for group in zip_longest(*kinds.values()) for path in group if path is not None)
-    turns: deque[Iterator[Columns]] = deque()
-    while waiting or turns:
-        while waiting and len(turns) < _OPEN:
-            turns.append(_slices(format, waiting.popleft()))
-        current = turns.popleft()
-        if (chunk := next(current, None)) is not None:
-            yield chunk
-            turns.append(current)
+def _sums(out: Path, sources: list[dict[str, str]], place: Place, events: dict[Split, int]) -> dict[str, Any]:
+    """The cut flow, the events of each split and file; DataError where they do not add up."""
+    cuts: Cuts = {}
+    for number, flow in sorted(place.finished.items()):
+        if cuts and flow and list(flow) != list(cuts):
+            raise DataError(f"{sources[number]['name']} has the selections {list(flow)}, those before {list(cuts)}")
+        cuts = {name: cuts.get(name, 0) + left for name, left in flow.items()} or cuts
+    kept = list(cuts.values())[-1] if cuts else 0
+    if not kept:
+        raise DataError(f"no event is kept of {len(sources)} files: {cuts or 'they hold none'}")
+    files = events_held(out)
+    held = {split: sum(count for name, count in files.items() if name.startswith(f"{split}/")) for split in SPLITS}
+    if held != events or sum(held.values()) != kept:
+        raise DataError(f"{out} holds {held} where {events} of {kept} kept events belong: remove it, and convert again")
+    flows = [source | {"cuts": place.finished[number]} for number, source in enumerate(sources)]
+    return {"sources": flows, "cuts": cuts, "events": events, "files": files}
 
 
-def _slices(format: Format, path: Path) -> Iterator[Columns]:
-    for chunk in format.chunks(path):
-        for start in range(0, len(chunk), _TURN):
-            yield chunk.take(np.arange(start, min(start + _TURN, len(chunk))))
+_GOLDEN, _MIX1, _MIX2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 def _chance(first: int, events: int) -> np.ndarray:
-    """A number in [0, 1) for each event, a function of its place in the whole alone."""
-    digests = (hashlib.blake2b(n.to_bytes(8, "big"), digest_size=8).digest() for n in range(first, first + events))
-    return np.frombuffer(b"".join(digests), ">u8").astype(np.float64) / 2.0**64
+    """A number in [0, 1) for each event, a function of its number alone: SplitMix64 (Steele, Lea, Flood, 2014)."""
+    x = np.arange(first + 1, first + events + 1, dtype=np.uint64) * _GOLDEN
+    x = (x ^ (x >> np.uint64(30))) * _MIX1
+    x = (x ^ (x >> np.uint64(27))) * _MIX2
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 class _Writer:
-    """Files of one split, each of `size` events but the last."""
+    """Files of one split, each of `size` events but the last; `files` are there, `seen` events passed already."""
 
-    def __init__(self, folder: Path, about: dict[str, str], size: int) -> None:
+    def __init__(self, folder: Path, about: dict[str, str], size: int, files: int, seen: int) -> None:
         self.folder, self.about, self.size = folder, about, size
+        self.files, self.seen = files, seen
+        self.since: Mark | None = None  # before the first event held
+        self._skip = files * size - seen  # events to come that are in files already
         self._held: list[Columns] = []
-        self._files = self._events = 0
 
-    def add(self, columns: Columns) -> None:
-        """Keep these events, and write what fills a file."""
-        if len(columns):
-            self._held.append(columns)
+    def add(self, columns: Columns, mark: Mark) -> bool:
+        """Keep these events, which come after `mark`, and write what fills a file; gives whether one was written."""
+        self.seen += len(columns)
+        skipped = min(self._skip, len(columns))
+        self._skip -= skipped
+        if skipped < len(columns):
+            self._held.append(columns.take(np.arange(skipped, len(columns))) if skipped else columns)
+            self.since = self.since or mark
+        before = self.files
         while sum(map(len, self._held)) >= self.size:
             held = concatenate(self._held)
             self._write(held.take(np.arange(self.size)))
-            self._held = [held.take(np.arange(self.size, len(held)))]
+            rest = held.take(np.arange(self.size, len(held)))
+            self._held, self.since = ([rest], mark) if len(rest) else ([], None)
+        return self.files > before
 
-    def close(self) -> int:
-        """Write what is left; gives all events written."""
-        if sum(map(len, self._held)):
+    def close(self) -> None:
+        """Write what is left."""
+        if self._held:
             self._write(concatenate(self._held))
-        return self._events
 
     def _write(self, columns: Columns) -> None:
-        write_events(self.folder / f"{self._files:05d}.arrow", columns, self.about)
-        self._files, self._events = self._files + 1, self._events + len(columns)
+        write_events(self.folder / f"{self.files:05d}.arrow", columns, self.about)
+        self.files += 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multiplet import kinematics
 from multiplet.cloud import Cloud
-from multiplet.data.columns import IDENTITY
+from multiplet.data.columns import IDENTITY, ORIGIN
 from multiplet.representation.features import Feature, Published
 from multiplet.representation.raster import RasterScan
 
@@ -19,7 +19,7 @@ _TINY = 1e-6  # cm
 
 @dataclass(frozen=True)
 class Spacepoints:
-    """Quantities of spacepoints with the columns x, y, z in cm, the beam along z, and E, the charge in ADC counts."""
+    """Quantities of spacepoints with the columns x, y, z in cm, the beam along z, and energy in ADC counts."""
 
     def point(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B, N): all point columns, r in cm, phi in (-π, π], and eta = asinh(z/r) as seen from the origin."""
@@ -30,13 +30,13 @@ class Spacepoints:
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,): the event columns, without the identity."""
-        return {name: value for name, value in cloud.event.items() if name != IDENTITY}
+        return {name: value for name, value in cloud.event.items() if name not in (IDENTITY, *ORIGIN)}
 
 
-# FM4NPP's published numbers (arXiv 2508.14087): E to mean 0 and spread 1, the others to [0, 1] over |η| < 2, all φ and
-# the radii of the rows of sPHENIX's chamber.
+# FM4NPP's published numbers (arXiv 2508.14087): energy to mean 0 and spread 1, the others to [0, 1] over |η| < 2, all φ
+# and the radii of the rows of sPHENIX's chamber.
 FEATURES = (
-    Feature("E", scale=Published(253.0982, 268.7093), unit="ADC counts"),
+    Feature("energy", scale=Published(253.0982, 268.7093), unit="ADC"),
     Feature("eta", scale=Published(-2.0, 4.0)),
     Feature("phi", scale=Published(-math.pi, 2 * math.pi), unit="rad"),
     Feature("r", scale=Published(31.371997833251953, 75.38493347167969 - 31.371997833251953), unit="cm"),

@@ -53,7 +53,7 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:  # some events of one stream, and the part file that keeps them
     stream: str
     number: int
     events: int
@@ -92,7 +92,7 @@ def simulate(
     `if __name__ == "__main__":`.
     """
     out = Path(out)
-    _check(generator, events, workers, shard_events, fractions)
+    check(generator, events, workers, shard_events, fractions)
     about = {
         **generator.provenance(),
         "seed": str(seed),
@@ -108,15 +108,16 @@ def simulate(
     if not shards:
         shutil.rmtree(out / ".parts", ignore_errors=True)
         return False
-    blocks = _blocks(generator.streams, out / ".parts", events)
-    _make_blocks(generator, blocks, about, seed, workers, progress)
+    blocks = plan_blocks(generator.streams, out / ".parts", events)
+    make_blocks(generator, blocks, about, seed, workers, progress)
     for shard in shards:
         write_events(shard.path, _assemble(generator.streams, blocks, shard), about)
     shutil.rmtree(out / ".parts")
     return True
 
 
-def _check(generator: Generator, events: int, workers: int, shard_events: int, fractions: Sequence[float]) -> None:
+def check(generator: Generator, events: int, workers: int, shard_events: int, fractions: Sequence[float]) -> None:
+    """DataError, listing every fault, where these events cannot be asked for."""
     faults = []
     if events < 1:
         faults.append(f"events is {events}: ask for at least 1")
@@ -139,11 +140,11 @@ def _shards(out: Path, events: int, shard_events: int, fractions: Sequence[float
             yield _Shard(out / split / f"{number:05d}.arrow", start, min(start + shard_events, last))
 
 
-def _blocks(streams: tuple[str, ...], parts: Path, events: int) -> list[_Block]:
+def plan_blocks(streams: tuple[str, ...], parts: Path, events: int) -> list[Block]:
     """All blocks, in the order in which the sample needs them."""
     sizes = [len(range(place, events, len(streams))) for place in range(len(streams))]
     return [
-        _Block(stream, number, min(BLOCK_EVENTS, size - number * BLOCK_EVENTS), parts / f"{stream}-{number:06d}.arrow")
+        Block(stream, number, min(BLOCK_EVENTS, size - number * BLOCK_EVENTS), parts / f"{stream}-{number:06d}.arrow")
         for number in range(-(-max(sizes) // BLOCK_EVENTS))
         for stream, size in zip(streams, sizes, strict=True)
         if number * BLOCK_EVENTS < size
@@ -170,9 +171,9 @@ def _done(path: Path, about: dict[str, str]) -> bool:
     raise DataError(f"{path} was made with other settings: {was}; give another folder, or remove this one")
 
 
-def _make_blocks(
+def make_blocks(
     generator: Generator,
-    blocks: Sequence[_Block],
+    blocks: Sequence[Block],
     about: dict[str, str],
     seed: int,
     workers: int,
@@ -182,23 +183,22 @@ def _make_blocks(
     missing = [block for block in blocks if not _done(block.path, _part_about(about, block))]
     total = sum(block.events for block in blocks)
     done = total - sum(block.events for block in missing)
-    if progress:
-        progress(done, total)
+    tell = progress or (lambda done, of: None)
+    tell(done, total)
     for block in _finished(generator, missing, about, seed, min(workers, len(missing))):
         done += block.events
-        if progress:
-            progress(done, total)
+        tell(done, total)
 
 
 def _finished(
-    generator: Generator, blocks: Sequence[_Block], about: dict[str, str], seed: int, workers: int
-) -> Iterator[_Block]:
+    generator: Generator, blocks: Sequence[Block], about: dict[str, str], seed: int, workers: int
+) -> Iterator[Block]:
     """Blocks as they get done, in any order."""
     if workers <= 1:
         for block in blocks:
             yield _make(generator, block, about, seed)
         return
-    waiting: set[Future[_Block]] = set()
+    waiting: set[Future[Block]] = set()
     # Spawned, not forked: a fork would copy threads of other libraries in an unknown state.
     with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
         for block in blocks:
@@ -221,7 +221,7 @@ def _end_with_parent() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def _make(generator: Generator, block: _Block, about: dict[str, str], seed: int) -> _Block:
+def _make(generator: Generator, block: Block, about: dict[str, str], seed: int) -> Block:
     """Make one block and keep it in its part file."""
     columns = generator.block(block.stream, block.number, seed, block.events)
     if len(columns) != block.events or columns.schema != generator.schema:
@@ -230,11 +230,11 @@ def _make(generator: Generator, block: _Block, about: dict[str, str], seed: int)
     return block
 
 
-def _part_about(about: dict[str, str], block: _Block) -> dict[str, str]:
+def _part_about(about: dict[str, str], block: Block) -> dict[str, str]:
     return {**about, "part": f"{block.stream} {block.number}"}
 
 
-def _assemble(streams: tuple[str, ...], blocks: Sequence[_Block], shard: _Shard) -> Columns:
+def _assemble(streams: tuple[str, ...], blocks: Sequence[Block], shard: _Shard) -> Columns:
     """The events of one file, read from the part files they lie in."""
     numbers = np.arange(shard.start, shard.stop, dtype=np.int64)
     stream, place = numbers % len(streams), numbers // len(streams)

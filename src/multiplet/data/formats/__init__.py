@@ -1,4 +1,4 @@
-"""Formats: one file a published format. A format yields chunks of columns; converting does the rest.
+"""Formats: one file a published format. A format yields chunks of events; converting does the rest.
 
 The next format is a module here and a line in FORMATS.
 """
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from multiplet.data.columns import Columns
 from multiplet.data.formats.events import EventFormat
 from multiplet.data.formats.jetclass import JetClass
 from multiplet.data.formats.jetclass2 import JetClass2
 from multiplet.data.formats.jetnet import JetNet
 from multiplet.data.formats.omnilearned import OmniLearned
 from multiplet.data.formats.quark_gluon import QuarkGluon
+from multiplet.data.formats.sources import Chunk
 from multiplet.data.formats.top import Top
+from multiplet.data.formats.tpcpp import TPCpp
 from multiplet.errors import DataError
 
 
@@ -24,8 +25,8 @@ from multiplet.errors import DataError
 class Format(Protocol):
     """Reads files of one kind, a bounded number of events at a time."""
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
-        """All events of one file, in order and none left out; every chunk of every file has the same schema."""
+    def chunks(self, source: Path) -> Iterator[Chunk]:
+        """All events of one file in order, every one kept or counted as cut; all chunks have the same schema."""
         ...
 
     def provenance(self) -> dict[str, str]:
@@ -41,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "omnilearned": OmniLearned(),
     "quark_gluon": QuarkGluon(),
     "top": Top(),
+    "tpcpp": TPCpp(),
 }
 
 

@@ -61,13 +61,15 @@ class Raw:
     offsets: np.ndarray  # (events + 1,) int64
     values: dict[str, np.ndarray] = field(repr=False)
     names: Mapping[str, str] = field(default_factory=dict)  # column → what the file calls it
+    entries: np.ndarray | None = None  # (events,) their numbers in the file, where not first, first + 1, …
 
     def refuse(self, column: str, level: Level, bad: np.ndarray, what: str) -> NoReturn:
         """DataError that names file, column and event of the first place where `bad` is true."""
         place = int(np.argmax(bad))
         event = int(np.searchsorted(self.offsets, place, side="right")) - 1 if level == "point" else place
         given = f" ({self.values[column][place]})" if column in self.values else ""
-        raise DataError(f"{self.source}: {self.names.get(column, column)} of event {self.first + event} {what}{given}")
+        number = self.first + event if self.entries is None else self.entries[event]
+        raise DataError(f"{self.source}: {self.names.get(column, column)} of event {number} {what}{given}")
 
     def require(self, level: Level, *columns: str, least: float = -np.inf) -> None:
         """DataError where one of these is not finite, or less than `least`: before anything is computed from them."""

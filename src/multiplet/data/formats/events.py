@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multiplet.data.arrow import EventFile
-from multiplet.data.columns import Columns
+from multiplet.data.formats.sources import Chunk
 
 
 @dataclass(frozen=True)
 class EventFormat:
     """NAME.arrow with its checksums beside it."""
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """One record batch at a time; CorruptError where bytes are not what was written."""
         file = EventFile(source)
         for batch in range(file.batches):
-            yield file.columns(batch)
+            yield Chunk(file.columns(batch))
 
     def provenance(self) -> dict[str, str]:
         """Nothing but the format's name."""

@@ -16,7 +16,7 @@ from multiplet.data.columns import Column, Columns
 from multiplet.data.formats.constituents import P4, Raw, assemble
 from multiplet.data.formats.jetclass_layout import BRANCH, LABEL_TYPES, LABELS, PART, SCHEMA
 from multiplet.data.formats.root import find_tree, flat, iterate, open_root, tools
-from multiplet.data.formats.sources import STEP, reading, spans
+from multiplet.data.formats.sources import STEP, Chunk, reading, spans
 from multiplet.errors import DataError
 from multiplet.files import write_atomically
 
@@ -49,7 +49,7 @@ class JetClass:
         """The format, and the columns where not all of them are read."""
         return {"format": "jetclass"} | ({"columns": " ".join(self.columns)} if self.columns else {})
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, constituents in descending pT.
 
         Raises DataError for a file that is damaged (CorruptError where it is shorter than it says), without the tree
@@ -61,7 +61,7 @@ class JetClass:
         with open_root(source) as file:
             for arrays in iterate(source, find_tree(source, file, self.tree, branches), branches, self.step):
                 raw = _raw(source, first, arrays, self.schema)
-                yield assemble(raw, self.schema)
+                yield Chunk(assemble(raw, self.schema))
                 first += len(raw.offsets) - 1
 
 
@@ -96,12 +96,13 @@ def _labels(raw: Raw, arrays: dict[str, Any]) -> np.ndarray:
     return np.argmax(given == 1, axis=1).astype(np.int16)
 
 
-def write_root(path: Path, columns: Columns | Iterable[Columns], step: int = STEP) -> int:
+def write_root(path: Path, columns: Columns | Iterable[Columns], step: int = STEP, about: str = "") -> int:
     """Write jets as a TTree `tree` in JetClass's layout, LZ4-compressed; gives their number.
 
     The 41 branches have JetClass's names and types. Constituents lie in counted arrays (with a counter `npart`) where
     JetClass has vectors; readers make the same arrays of both. Columns beyond the layout are left out. Reading the
-    file gives equal arrays. Raises DataError for a column that is missing or does not fit the type of its branch,
+    file gives equal arrays; its bytes differ each time, as ROOT keeps the time of writing. `about` is kept as a text of
+    that name beside the tree. Raises DataError for a column that is missing or does not fit the type of its branch,
     MissingExtraError without the extra `root`.
     """
     uproot, awkward = tools()
@@ -116,9 +117,19 @@ def write_root(path: Path, columns: Columns | Iterable[Columns], step: int = STE
                 for start, stop in spans(len(part), step) if len(part) else ():
                     tree.extend(_branches(awkward, part, start, stop))
                 written += len(part)
+            if about:
+                file["about"] = about
 
     write_atomically(path, write)
     return written
+
+
+def read_about(path: Path) -> tuple[int, str]:
+    """The number of jets in a file that `write_root` made, and its `about`, empty where it has none."""
+    with open_root(path) as file:
+        entries = find_tree(path, file, "tree", ()).num_entries
+        with reading(path, "its text about"):
+            return int(entries), str(file["about"]) if "about" in file else ""
 
 
 def _branch_type(name: str) -> np.dtype[Any]:

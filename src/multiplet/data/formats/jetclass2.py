@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multiplet.data.columns import Column, Columns
+from multiplet.data.columns import Column
 from multiplet.data.formats.constituents import Raw, assemble
 from multiplet.data.formats.jetclass_layout import BRANCH, JET, POINTS
-from multiplet.data.formats.sources import STEP, present, reading
+from multiplet.data.formats.sources import STEP, Chunk, present, reading
 from multiplet.errors import DataError
 
 # In the order of the data set's own codes 0 … 187: X of two, of two Y of three or four, and QCD by its heavy hadrons.
@@ -74,7 +74,7 @@ class JetClass2:
         """Nothing but the format's name."""
         return {"format": "jetclass2"}
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, constituents in descending pT.
 
         Raises DataError for a file that is damaged, lacks a column or has one of another type, and for values that no
@@ -91,7 +91,7 @@ class JetClass2:
                 code = raw.values["label"]
                 if (bad := (code < 0) | (code >= len(LABELS))).any():
                     raw.refuse("label", "event", bad, f"is none of the codes 0 to {len(LABELS) - 1}")
-                yield assemble(raw, SCHEMA)
+                yield Chunk(assemble(raw, SCHEMA))
                 first += len(batch)
 
 

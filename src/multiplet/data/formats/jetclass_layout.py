@@ -11,6 +11,8 @@ from multiplet.data.columns import Column
 from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, IDENTITY, P4
 
 LABELS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
+_PREFIXES = ("ZJetsToNuNu", "HToBB", "HToCC", "HToGG", "HToWW4Q", "HToWW2Q1L", "ZToQQ", "WToQQ", "TTBar", "TTBarLep")
+PREFIXES = dict(zip(LABELS, _PREFIXES, strict=True))  # of the published files, HToBB_000.root …: one class a file
 
 FLAGS = {
     "is_charged_hadron": "isChargedHadron",

@@ -17,7 +17,7 @@ from multiplet import kinematics
 from multiplet.data.columns import Column, Columns
 from multiplet.data.formats.constituents import ANGLES, COUNT, P4, Raw, assemble, count_offsets, flip, owner
 from multiplet.data.formats.hdf5 import dataset, open_hdf5, rows
-from multiplet.data.formats.sources import STEP, spans
+from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
 
 LABELS = ("g", "t", "q", "w", "z")
@@ -60,7 +60,7 @@ class JetNet:
         """The format, and the class where it was given."""
         return {"format": "jetnet"} | ({"label": self.label} if self.label else {})
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, particles in descending pT.
 
         Raises DataError for a file that is damaged, of another layout, with a mask that is neither 0 nor 1 or values
@@ -76,7 +76,7 @@ class JetNet:
                 )
             for start, stop in spans(len(jets), self.step):
                 points, event = rows(source, particles, start, stop), rows(source, jets, start, stop)
-                yield _columns(source, start, points, event, LABELS.index(label))
+                yield Chunk(_columns(source, start, points, event, LABELS.index(label)))
 
 
 def _label(source: Path) -> str:

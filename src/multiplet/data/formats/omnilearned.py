@@ -18,7 +18,7 @@ import numpy as np
 from multiplet.data.columns import Column, Columns
 from multiplet.data.formats.constituents import COUNT, IDENTITY, Raw, assemble, count_offsets, identity
 from multiplet.data.formats.hdf5 import dataset, names, open_hdf5, rows
-from multiplet.data.formats.sources import STEP, spans
+from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
 
 CODES = (-211, -13, -11, 11, 13, 22, 130, 211)  # PDG ids of the codes 1 to 8; K±, p → ±211, n → 130; 0 is padding
@@ -85,7 +85,7 @@ class OmniLearned:
             *(label if not self.targets else ()),
         )
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, constituents in descending pT.
 
         Raises DataError for a file that is damaged or of another layout than the settings say, and for values that are
@@ -112,9 +112,8 @@ class OmniLearned:
                         f"{source}: {name} has shape {parts[name].shape} where {(len(data), *shape)} is needed"
                     )
             for start, stop in spans(len(data), self.step):
-                yield self._columns(
-                    source, start, {name: rows(source, part, start, stop) for name, part in parts.items()}
-                )
+                given = {name: rows(source, part, start, stop) for name, part in parts.items()}
+                yield Chunk(self._columns(source, start, given))
 
     def _columns(self, source: Path, first: int, given: dict[str, np.ndarray]) -> Columns:
         data = given["data"]

@@ -29,7 +29,7 @@ from multiplet.data.formats.constituents import (
     count_offsets,
     identity,
 )
-from multiplet.data.formats.sources import STEP, present, reading, spans
+from multiplet.data.formats.sources import STEP, Chunk, present, reading, spans
 from multiplet.errors import DataError
 
 LABELS = ("gluon", "quark")  # codes 0 and 1
@@ -57,7 +57,7 @@ class QuarkGluon:
         """Nothing but the format's name."""
         return {"format": "quark_gluon"}
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, particles in descending pT; nothing in the file is unpickled or unpacked to disk.
 
         Raises DataError for a file that is damaged, of another layout or with objects in it, and for values that no
@@ -75,7 +75,7 @@ class QuarkGluon:
             for start, stop in spans(shape[0], self.step):
                 x = _take(source, points, (stop - start, *shape[1:]), kind)
                 y = _take(source, labels, (stop - start,), code_kind)
-                yield _columns(source, start, x, y)
+                yield Chunk(_columns(source, start, x, y))
             with reading(source, "the end of its arrays"):  # where the checksum of the archive is compared
                 if points.read(1) or labels.read(1):
                     raise DataError(f"{source}: its arrays are longer than their headers say")

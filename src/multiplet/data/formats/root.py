@@ -74,7 +74,7 @@ def iterate(source: Path, tree: Any, branches: Sequence[str], step: int) -> Iter
             chunk = next(arrays, None)
         if chunk is None:
             return
-        yield chunk
+        yield {branch: chunk[branch] for branch in branches}  # an RNTuple gives what holds its lists as well
 
 
 def flat(array: Any) -> tuple[np.ndarray | None, np.ndarray]:

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
+from multiplet.data.columns import Columns
 from multiplet.errors import DataError, MissingExtraError, MultipletError
 
 STEP = 10_000  # events in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some consecutive events of a file: those that a format's selections keep, and how many each of them left.
+
+    `cuts` begins with "read", the events read from the file, and goes on with each selection's name and the events left
+    after it, the last of which are `columns`; without selections it need not be given. `entries` are the places of the
+    kept events among those read for this chunk, (events,) rising integers; they need be given only where some were cut.
+    Raises DataError where these do not add up.
+    """
+
+    columns: Columns
+    cuts: Mapping[str, int] = field(default_factory=dict)
+    entries: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        kept = len(self.columns)
+        cuts = dict(self.cuts) or {"read": kept}
+        entries = np.arange(kept) if self.entries is None and cuts.get("read") == kept else self.entries
+        left = list(cuts.values())
+        if next(iter(cuts)) != "read" or left[-1] != kept or any(after > before for before, after in pairwise(left)):
+            raise DataError(f"a cut flow goes from 'read' down to the {kept} events kept, each step named; not {cuts}")
+        if entries is None or entries.shape != (kept,) or entries.dtype.kind not in "iu":
+            raise DataError(f"{kept} of {left[0]} events are kept: say which with `entries`, one whole number for each")
+        if kept and (entries[0] < 0 or entries[-1] >= left[0] or (np.diff(entries) <= 0).any()):
+            raise DataError(f"the entries of the {kept} events kept must rise, from 0 on, and stay below {left[0]}")
+        object.__setattr__(self, "cuts", cuts)
+        object.__setattr__(self, "entries", entries.astype(np.int64))
 
 
 @contextmanager

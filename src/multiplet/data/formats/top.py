@@ -17,7 +17,7 @@ from multiplet.data.columns import Column, Columns
 from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, P4, Raw, around_sum, assemble, count_offsets
 from multiplet.data.formats.hdf5 import open_hdf5
 from multiplet.data.formats.pandas_table import find_table
-from multiplet.data.formats.sources import STEP, spans
+from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
 
 LABELS = ("QCD", "top")  # codes 0 and 1
@@ -47,7 +47,7 @@ class Top:
         """Nothing but the format's name."""
         return {"format": "top"}
 
-    def chunks(self, source: Path) -> Iterator[Columns]:
+    def chunks(self, source: Path) -> Iterator[Chunk]:
         """All jets of one file, constituents in descending pT.
 
         Raises DataError for a file that is damaged or of another layout, and for values that no jet has: not finite, a
@@ -60,7 +60,7 @@ class Top:
             if not slots or (lacking := sorted(set(wanted) - set(table.columns))):
                 raise DataError(f"{source}: table {self.key} lacks {', '.join(lacking[:8]) if slots else 'E_0 …'}")
             for start, stop in spans(table.rows, self.step):
-                yield _columns(source, start, table.read(start, stop, wanted), slots)
+                yield Chunk(_columns(source, start, table.read(start, stop, wanted), slots))
 
 
 def _columns(source: Path, first: int, given: dict[str, np.ndarray], slots: int) -> Columns:
