@@ -1,6 +1,6 @@
 """multiplet: foundation models for nuclear and particle physics: one encoder for every detector and task.
 
-The verbs of the command line are functions of the same names: simulate, train, evaluate, report, demo.
+The verbs of the command line are functions of the same names: simulate, convert, inspect, train, submit, evaluate, predict, report, demo.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ _WHERE = {
     "carry": "recipe",
     "simulate": "simulation.blocks",
     "convert": "data.convert",
+    "inspect": "data.inspection",
+    "submit": "submission",
     "train": "training",
     "evaluate": "evaluation.evaluate",
+    "predict": "evaluation.prediction",
     "report": "evaluation.summary",
     "demo": "demonstration",
     "doctor": "diagnosis",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from multiplet.errors import MultipletError
+from multiplet.errors import MultipletError, printable
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -27,13 +28,41 @@ app.add_typer(simulators, name="simulate")
 _STOPPED = 85  # exit code of a run that saved and left on a signal: HTCondor's for a self-checkpointing job
 
 
+_KNOWN = "A Python file with classes of your own in the recipe."
+
+
 def main() -> None:
-    """Run the command line; bad input becomes one clear line, not a traceback."""
+    """Run the command line; bad input and what the disk refuses become one clear line, not a traceback."""
     try:
         app()
+    except BrokenPipeError:  # what reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MultipletError as error:
-        Console(stderr=True).print(f"multiplet: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        _fail(_refused(error))
+
+
+def _fail(text: str) -> NoReturn:
+    text = printable(f"multiplet: {text}")
+    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _refused(error: OSError) -> str:
+    """What the disk refused, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        fix = "free space, and give the same command again"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        fix = "get the right to it, or choose another path"
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        fix = "a file lies where a folder is needed; choose another path"
+    elif isinstance(error, IsADirectoryError):
+        fix = "a folder lies where a file is needed; choose another name"
+    else:
+        fix = "correct the path, or see to the disk"
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}: {fix}" if error.filename else f"{said}: {fix}"
 
 
 @simulators.command("jets")
@@ -202,20 +231,23 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data: Annotated[str, typer.Option(help="Another folder of event files than the run was trained on.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    known: Annotated[Path | None, typer.Option(help=_KNOWN)] = None,
 ) -> None:
     """Predict a split and measure it, with intervals: predictions.parquet and metrics.json in each run folder."""
     from multiplet.data.events import SPLITS
     from multiplet.evaluation.evaluate import evaluate as run
     from multiplet.evaluation.table import metrics_table
     from multiplet.progress import show
+    from multiplet.recipes.find import find_classes
     from multiplet.spec import did_you_mean
 
-    chosen = next((known for known in SPLITS if known == split), None)
+    classes = find_classes(known) if known else []
+    chosen = next((one for one in SPLITS if one == split), None)
     if chosen is None:
         raise typer.BadParameter(f"{split!r} is no split: {did_you_mean(split, SPLITS)}")
     for path in runs:
         bar = show(f"evaluate {path}")
-        metrics = run(path, split=chosen, data=data or None, command=_command(), device=device, show=bar)
+        metrics = run(path, split=chosen, data=data or None, command=_command(), device=device, known=classes, show=bar)
         bar.close()
         Console().print(metrics_table({path.name: metrics}))
 
@@ -233,16 +265,18 @@ def predict(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    known: Annotated[Path | None, typer.Option(help=_KNOWN)] = None,
 ) -> None:
     """Apply a run to files of your own, with or without labels: a row an event with its place, columns and scores."""
     from multiplet.evaluation.prediction import predict as run_on
     from multiplet.progress import show
+    from multiplet.recipes.find import find_classes
 
     keep = [name.strip() for name in columns.split(",") if name.strip()] or None
     with closing(show("predict")) as bar:
         about = run_on(
             run, files, out, format=format, mapping=mapping, columns=keep, embeddings=embeddings,
-            overwrite=overwrite, device=device, show=bar,
+            overwrite=overwrite, device=device, known=find_classes(known) if known else [], show=bar,
         )  # fmt: skip
     _say_cuts(about["cuts"])
     _say(f"{about['events']} events in {out}, from {run} step {about['step']}")
@@ -252,11 +286,13 @@ def predict(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="One run, or several side by side.")],
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the first run where not given.")] = None,
+    known: Annotated[Path | None, typer.Option(help=_KNOWN)] = None,
 ) -> None:
     """One self-contained page: metrics, curves, confusion, event displays, how to reproduce."""
     from multiplet.evaluation.summary import report as run
+    from multiplet.recipes.find import find_classes
 
-    _say(str(run(runs, out)))
+    _say(str(run(runs, out, find_classes(known) if known else [])))
 
 
 @app.command()
@@ -300,4 +336,4 @@ def _say_cuts(cuts: dict[str, int]) -> None:
 
 
 def _say(text: Any) -> None:
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    Console().print(printable(str(text)), highlight=False, markup=False, soft_wrap=True)

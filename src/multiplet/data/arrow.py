@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +24,12 @@ import pyarrow as pa
 from multiplet.data.columns import Column, Columns, concatenate
 from multiplet.errors import CorruptError, DataError
 from multiplet.files import read_json, write_atomically, write_json
+from multiplet.spec import KIND, from_dict
 
 FORMAT = 1
 _BATCH_BYTES = 8 << 20  # a record batch is the unit of checking and of page-in
 _BATCH_EVENTS = 4096
+_FAULTS = (pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError)
 
 
 def write_events(path: Path, columns: Columns, provenance: Mapping[str, str]) -> None:
@@ -146,11 +148,15 @@ class EventFile:
         try:
             self._reader = pa.ipc.open_file(self._bytes)
             about = json.loads(self._reader.schema.metadata[b"multiplet"])
-            self.schema = tuple(Column(**{**c, "classes": tuple(c["classes"])}) for c in about["columns"])
-            self.provenance: dict[str, str] = about["provenance"]
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            self.schema = tuple(from_dict(Column, {KIND: "Column", **column}) for column in about["columns"])
+            self.provenance = {str(key): str(value) for key, value in about["provenance"].items()}
+            if not _arrow_schema(self.schema, {}).equals(self._reader.schema):
+                raise DataError("its columns are others than it says")
+        except _FAULTS as error:
             raise DataError(f"{path} is Arrow, but not an event file of this package ({error})") from error
         self.batches: int = self._reader.num_record_batches
+        if len(self._crc) - 1 not in (self.batches, 2 * self.batches):
+            raise CorruptError(f"{path} has {self.batches} record batches and {len(self._crc)} checksums: copy it again")
         self._views: dict[int, Columns] = {}
 
     def __reduce__(self) -> tuple[type[EventFile], tuple[Path]]:
@@ -176,14 +182,26 @@ class EventFile:
     def _head(self, batch: int) -> pa.RecordBatch:
         """A record batch of which the offsets may be read."""
         self._check(self._segments(batch)[0])
-        return self._reader.get_batch(batch)
+        return self._record(batch)
+
+    def _record(self, batch: int) -> pa.RecordBatch:
+        """A record batch whose lengths are those of its buffers: Arrow itself believes what a file says of them."""
+        try:
+            record = self._reader.get_batch(batch)
+            record.validate()
+            offsets = record.column(0).offsets.to_numpy()
+            if offsets[0] != 0 or offsets[-1] != len(record.column(0).values) or (np.diff(offsets) < 0).any():
+                raise DataError("the offsets of its points do not rise from 0 to their number")
+        except _FAULTS as error:
+            raise CorruptError(f"{self.path}: batch {batch} is damaged ({error}): copy the file again") from error
+        return record
 
     def columns(self, batch: int) -> Columns:
         """The events of one record batch as views into the file: no copy, so treat them as read-only."""
         if batch not in self._views:
             for segment in self._segments(batch):
                 self._check(segment)
-            self._views[batch] = self._view(self._reader.get_batch(batch))
+            self._views[batch] = self._view(self._record(batch))
         return self._views[batch]
 
     def _view(self, record: pa.RecordBatch) -> Columns:
@@ -209,4 +227,11 @@ def _read_sums(path: Path) -> tuple[list[int], list[int]]:
         raise CorruptError(f"{file} is damaged: copy it again")
     if body.get("format") != FORMAT:
         raise DataError(f"{path} has format {body.get('format')}; this version reads {FORMAT}: convert it again")
-    return body["edges"], body["crc32"]
+    edges, crc = body.get("edges"), body.get("crc32")
+    if not (_whole(edges) and _whole(crc) and len(edges) == len(crc) + 1 and crc and edges == sorted(edges)):
+        raise CorruptError(f"{file} is damaged: copy it again")
+    return edges, crc
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)

@@ -65,11 +65,10 @@ def convert(
     is done. progress is called with (sources read, sources, events kept so far). Raises DataError where `out` holds
     something else, where sources are missing, given twice or cannot be read, or where no event is kept.
     """
-    if not sources or shard_events < 1 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise DataError(
-            f"nothing to convert: {len(sources)} files, shares {fractions} (none negative, with sum 1), {shard_events} "
-            "events a file"
-        )
+    if not sources or shard_events < 1:
+        raise DataError(f"nothing to convert: {len(sources)} files, {shard_events} events in each that is written")
+    if not min(fractions) >= 0 or not abs(sum(fractions) - 1) < 1e-9:
+        raise DataError(f"the shares of training, validation and test are {fractions}: none below 0, with a sum of 1")
     out, paths = Path(out), name_sources(sources)
     settings = {
         "revision": REVISION,
@@ -141,7 +140,10 @@ def _sums(out: Path, sources: list[dict[str, str]], place: Place, events: dict[S
         cuts = {name: cuts.get(name, 0) + left for name, left in flow.items()} or cuts
     kept = list(cuts.values())[-1] if cuts else 0
     if not kept:
-        raise DataError(f"no event is kept of {len(sources)} files: {cuts or 'they hold none'}")
+        raise DataError(
+            f"no event is kept of {len(sources)} files: {cuts or 'they hold none'}: see the files with `multiplet "
+            "inspect`, or select less"
+        )
     files = events_held(out)
     held = {split: sum(count for name, count in files.items() if name.startswith(f"{split}/")) for split in SPLITS}
     if held != events or sum(held.values()) != kept:

@@ -14,6 +14,7 @@ from typing import Any
 
 from multiplet.data.arrow import EventFile
 from multiplet.data.events import SPLITS, Split
+from multiplet.data.formats.sources import present
 from multiplet.data.turns import Place
 from multiplet.errors import DataError
 from multiplet.files import read_json, sha256
@@ -41,8 +42,7 @@ def name_sources(sources: Sequence[Path]) -> dict[str, Path]:
     """The sources by name, sorted: their paths from the innermost folder that holds them all."""
     paths = sorted(Path(os.path.abspath(source)) for source in sources)
     for path, following in zip(paths, [*paths[1:], None], strict=True):
-        if not path.is_file():
-            raise DataError(f"{path} is not a file: correct the path")
+        present(path)
         if path == following:
             raise DataError(f"{path} is given twice: its events would be in two splits")
     folder = os.path.commonpath([path.parent for path in paths])

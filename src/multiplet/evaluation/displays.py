@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ from multiplet.data.events import Events, Split
 from multiplet.evaluation.plots import describe, jet_display
 from multiplet.files import read_json
 from multiplet.recipe import open_run
-from multiplet.representation.jets import FLAGS
+from multiplet.representation.jets import FLAGS, JetConstituents
 from multiplet.tasks.classify import Classify
 
 
-def jet_displays(run: Path | str, wanted: int = 4) -> dict[str, Figure]:
-    """One jet each of the first `wanted` classes of an evaluated classification run, by title."""
-    opened = open_run(run)
-    if not isinstance(opened.recipe.objective, Classify) or not (opened.path / "predictions.parquet").is_file():
+def jet_displays(run: Path | str, known: Sequence[type] = (), wanted: int = 4) -> dict[str, Figure]:
+    """One jet each of the first `wanted` classes of an evaluated run that classifies jets, by title."""
+    opened = open_run(run, known)
+    jets = isinstance(opened.recipe.represent.quantities, JetConstituents)
+    if not jets or not isinstance(opened.recipe.objective, Classify):
+        return {}
+    if not (opened.path / "predictions.parquet").is_file():
         return {}
     metrics = read_json(opened.path / "metrics.json")
     split: Split = metrics["split"]

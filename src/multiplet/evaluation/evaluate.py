@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-from multiplet.cloud import Cloud
-from multiplet.data.batches import Batches, load, sequential
-from multiplet.data.columns import IDENTITY
-from multiplet.data.events import Dataset, EventFiles, Events, Split
+from multiplet.data.events import SPLITS, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
+from multiplet.evaluation.scores import require_same, score
 from multiplet.files import seal, write_atomically, write_json
-from multiplet.model import Model
 from multiplet.progress import Show, Silent
-from multiplet.recipe import Run, open_run
-
-_POINTS = 20_000  # padded points in one forward pass
+from multiplet.recipe import open_run
 
 
 def evaluate(
@@ -38,23 +31,34 @@ def evaluate(
 ) -> dict[str, Any]:
     """Apply a run's newest valid checkpoint to a split of its data (or of the folder `data`).
 
-    Writes predictions.parquet (one row an event, in file order) and metrics.json into the run folder and gives what
-    the latter holds. Raises RunError for a folder that is no run, DataError for an empty split.
+    Writes predictions.parquet and metrics.json into the run folder and gives what the latter holds. The former has one
+    row an event, in file order: its index, how many points it has, its columns and truth, and the predictions; columns
+    of the events called score_…, as the latter are, are left out. Raises RunError for a folder that is no run,
+    DataError for an empty split and for events that do not fit or lack what the objective measures by.
     """
     opened = open_run(run, known)
     model = opened.model().to(pick_device(device))
     dataset = Events(data or opened.recipe.data.path).open()
     if not dataset.size(split):
-        raise DataError(f"{dataset.path} has no events in the {split} split")
-    _same_columns(opened, dataset)
+        held = ", ".join(f"{name} {dataset.size(name)}" for name in SPLITS)
+        raise DataError(
+            f"{dataset.path} has no events in the {split} split ({held}): choose another split, or other data"
+        )
+    require_same(opened.schema, dataset.schema, str(dataset.path), f"what {opened.path} was trained on")
+    names = [column.name for column in dataset.schema if column.level == "event"]
+    keep = dict.fromkeys([*(name for name in names if not name.startswith("score_")), *model.objective.truth])
+    if lacking := keep.keys() - {column.name for column in dataset.schema}:
+        raise DataError(
+            f"{dataset.path} has no {', '.join(sorted(lacking))} to measure by: `multiplet predict` needs none"
+        )
     start = time.monotonic()
-    table = predict(model, dataset, split, show or Silent())
+    table = score(model, dataset, split, list(keep), show or Silent())
     measured = model.objective.measure(table)
     write_atomically(opened.path / "predictions.parquet", lambda aside: pq.write_table(pa.table(table), aside))
     metrics: dict[str, Any] = {
         "split": split,
         "data": str(dataset.path),
-        "events": len(table["index"]),
+        "events": dataset.size(split),
         "command": command,
         "cost": {"seconds": time.monotonic() - start, "device": str(next(model.parameters()).device)},
         "metrics": {
@@ -73,38 +77,3 @@ def evaluate(
     write_json(opened.path / "metrics.json", metrics)
     seal(opened.path)
     return metrics
-
-
-@torch.no_grad()
-def predict(model: Model, dataset: Dataset, split: Split, show: Show) -> dict[str, np.ndarray]:
-    """Columns (events,): index, event columns called event_id, the task's truth, and its predictions, in file order."""
-    device, parts, done = next(model.parameters()).device, [], 0
-    for cloud in _clouds(dataset, split):
-        tokens = model.tokens(cloud.to(device))
-        columns = {"index": cloud.index} | {k: v for k, v in cloud.event.items() if k == IDENTITY}
-        columns |= {name: cloud.truth[name] for name in model.objective.truth}
-        columns |= model.objective.predict(model.encoder, tokens)
-        parts.append({name: value.cpu().numpy() for name, value in columns.items()})
-        done += len(cloud)
-        show.update(done, dataset.size(split), "")
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(table["index"])
-    return {name: values[order] for name, values in table.items()}
-
-
-def _same_columns(run: Run, dataset: EventFiles) -> None:
-    """Raise DataError where a column of the run's events has other classes or another unit in these events."""
-    theirs = {column.name: column for column in dataset.schema}
-    for mine in run.schema:
-        other = theirs.get(mine.name, mine)
-        if (other.classes, other.unit) != (mine.classes, mine.unit):
-            raise DataError(
-                f"{dataset.path}: {mine.name} has classes {other.classes} and unit {other.unit!r}; {run.path} was "
-                f"trained on classes {mine.classes} and unit {mine.unit!r}: these events are not of the same kind"
-            )
-
-
-def _clouds(dataset: Dataset, split: Split) -> Iterator[Cloud]:
-    """All events of a split, in parts of like length that fit into memory, so not quite in file order."""
-    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(512, points_at_once=_POINTS))):
-        yield from clouds

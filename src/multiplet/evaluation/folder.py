@@ -69,7 +69,7 @@ def _read(path: Path, name: str, record: dict[str, Any]) -> Folder:
 def _record(path: Path) -> dict[str, Any]:
     file = path / "recipe.json"
     if not file.is_file():
-        raise RunError(f"{path} is not a run folder: it has no recipe.json")
+        raise RunError(f"{path} is not a run folder: it has no recipe.json; name a folder that `multiplet train` wrote")
     return _object(file, "recipe")
 
 
@@ -92,7 +92,9 @@ def _log(path: Path) -> dict[str, list[dict[str, Any]]]:
             entry = json.loads(line)
             log.setdefault(entry["kind"], []).append(entry)
         except (ValueError, TypeError, KeyError) as error:
-            raise CorruptError(f"{file} is damaged in line {number} ({error})") from error
+            raise CorruptError(
+                f"{file} is damaged in line {number} ({error}): remove that line, or train again"
+            ) from error
     return log
 
 

@@ -34,11 +34,11 @@ class Row:
         return float(self.right.mean())
 
 
-def rows(runs: Sequence[Path | str]) -> list[Row]:
+def rows(runs: Sequence[Path | str], known: Sequence[type] = ()) -> list[Row]:
     """The evaluated classification runs among these; others are left out."""
     found = []
     for run in runs:
-        opened = open_run(run)
+        opened = open_run(run, known)
         file = opened.path / "predictions.parquet"
         if not isinstance(opened.recipe.objective, Classify) or not file.is_file():
             continue

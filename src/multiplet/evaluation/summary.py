@@ -13,23 +13,23 @@ from multiplet.recipe import open_run
 from multiplet.tasks.classify import Classify
 
 
-def report(runs: Sequence[Path | str], out: Path | None = None) -> Path:
+def report(runs: Sequence[Path | str], out: Path | None = None, known: Sequence[type] = ()) -> Path:
     """Write one self-contained page of these runs and give its path: `out`, or report.html in the first run.
 
     With several evaluated classifiers it holds accuracy against the number of labels and paired differences over
-    seeds; with the events at hand, displays of single ones. Raises RunError for a folder that is no run.
+    seeds; with the events at hand, displays of single ones. `known` are classes of your own in a recipe. Raises RunError for a folder that is no run.
     """
     paths = [Path(run) for run in runs]
-    found = rows(paths)
+    found = rows(paths, known)
     figure = label_figure(found)
     figures = {"Accuracy and the number of labels": figure} if figure else {}
     notes = [
         f"{labels:,} labels, accuracy fine-tuned minus from scratch: {difference}"
         for labels, difference in differences(found).items()
     ]
-    classifiers = [path for path in paths if isinstance(open_run(path).recipe.objective, Classify)]
+    classifiers = [path for path in paths if isinstance(open_run(path, known).recipe.objective, Classify)]
     try:
-        figures |= jet_displays(classifiers[0]) if classifiers else {}
+        figures |= jet_displays(classifiers[0], known) if classifiers else {}
     except DataError as error:  # the events may be elsewhere by now; the page is worth having without
         notes.append(f"No event displays: {error}")
     return write_report(paths, out, figures, notes)

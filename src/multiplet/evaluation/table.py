@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from multiplet.errors import printable
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]], wanted: tuple[str, ...] = ()) -> Table:
     """One column a run, one row a metric (those wanted, or all); values with their intervals."""
-    table = Table("metric", *metrics)
+    table = Table("metric", *map(_text, metrics))
     names = wanted or tuple(dict.fromkeys(name for run in metrics.values() for name in run["metrics"]))
     for name in names:
-        table.add_row(name, *(format_estimate(run["metrics"].get(name)) for run in metrics.values()))
+        table.add_row(_text(name), *(format_estimate(run["metrics"].get(name)) for run in metrics.values()))
     return table
+
+
+def _text(name: str) -> Text:
+    """A name that may come from a stranger's file: neither markup nor control characters count."""
+    return Text(printable(name))
 
 
 def format_estimate(estimate: Mapping[str, Any] | None) -> str:

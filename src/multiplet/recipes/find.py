@@ -7,7 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,7 +55,11 @@ def _pairs(changes: Sequence[str]) -> dict[str, str]:
     """Keys and texts; RecipeError for what is not key=value, and for a key given twice."""
     pairs = [change.partition("=") for change in changes]
     keys = [key for key, _, _ in pairs]
-    faults = [f"{key + equals!r} is not of the form key=value" for key, equals, _ in pairs if not (key and equals)]
+    faults = [
+        f"{key + equals!r} is " + ("no option, and " if key.startswith("-") else "") + "not of the form key=value"
+        for key, equals, _ in pairs
+        if not (key and equals)
+    ]
     faults += [f"{key} is given {keys.count(key)} times" for key in dict.fromkeys(keys) if keys.count(key) > 1]
     if faults:
         raise RecipeError("; ".join(faults))
@@ -73,6 +77,12 @@ def find(name: str) -> Callable[..., Recipe]:
     return getattr(module, function)
 
 
+def find_classes(path: Path) -> list[type]:
+    """The dataclasses of a file of yours: what a run that names them needs to be opened."""
+    module = _load(path)
+    return [kind for _, kind in inspect.getmembers(module, is_dataclass) if kind.__module__ == module.__name__]
+
+
 def _functions(module: ModuleType) -> list[str]:
     return [name for name, _ in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
 
@@ -82,7 +92,7 @@ def _load(path: Path) -> ModuleType:
     name = f"recipes in {path.resolve()}"
     spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
     if spec is None or spec.loader is None:
-        raise RecipeError(f"{path} is not a Python file: recipes of your own are named path.py:function")
+        raise RecipeError(f"{path} is not a Python file: a recipe of your own is named path.py:function")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look for the types of their fields
     try:

@@ -19,6 +19,7 @@ from multiplet.data.formats.sources import Chunk
 from multiplet.data.formats.top import Top
 from multiplet.data.formats.tpcpp import TPCpp
 from multiplet.errors import DataError
+from multiplet.spec import did_you_mean
 
 
 @runtime_checkable
@@ -49,5 +50,8 @@ FORMATS: dict[str, Format] = {
 def find(name: str) -> Format:
     """The format called so; DataError naming those there are."""
     if name not in FORMATS:
-        raise DataError(f"there is no format {name!r}; there are: {', '.join(sorted(FORMATS))}")
+        raise DataError(
+            f"there is no format {name!r}: {did_you_mean(name, FORMATS)}; other files need a mapping, which "
+            "`multiplet inspect FILE --draft mapping.yaml` begins"
+        )
     return FORMATS[name]

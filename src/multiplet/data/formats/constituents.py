@@ -69,7 +69,8 @@ class Raw:
         event = int(np.searchsorted(self.offsets, place, side="right")) - 1 if level == "point" else place
         given = f" ({self.values[column][place]})" if column in self.values else ""
         number = self.first + event if self.entries is None else self.entries[event]
-        raise DataError(f"{self.source}: {self.names.get(column, column)} of event {number} {what}{given}")
+        fix = "" if ":" in what else ": correct the file, or let a mapping select such events away"
+        raise DataError(f"{self.source}: {self.names.get(column, column)} of event {number} {what}{given}{fix}")
 
     def require(self, level: Level, *columns: str, least: float = -np.inf) -> None:
         """DataError where one of these is not finite, or less than `least`: before anything is computed from them."""

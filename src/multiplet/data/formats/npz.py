@@ -76,7 +76,7 @@ class NpzArray:
         self.left = self.shape[0]  # rows not yet taken
 
     def take(self, rows: int) -> np.ndarray:
-        """The next rows, (rows, ...) in the machine's byte order; the last of them are checked by the checksum."""
+        """The next rows, (rows, ...) of the file's type and byte order; with the last the checksum is compared."""
         shape = (rows, *self.shape[1:])
         size = prod(shape) * self.dtype.itemsize
         with reading(self.source, f"array {self.name}"):
@@ -86,4 +86,4 @@ class NpzArray:
                 raise DataError(
                     f"{self.source}: array {self.name} is not as long as its header says: download it again"
                 )
-        return np.frombuffer(data, self.dtype).reshape(shape).astype(self.dtype.newbyteorder("="), copy=False)
+        return np.frombuffer(data, self.dtype).reshape(shape)

@@ -25,7 +25,7 @@ def load(path: Path) -> dict[str, Any]:
         for event in yaml.parse(content, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             strange = (
-                isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or getattr(event, "anchor", None)
+                getattr(event, "tag", None) or getattr(event, "anchor", None)  # an alias has an anchor too
             )
             if strange or depth > _DEEPEST:
                 what = "tags (!) and anchors (&, *) have no meaning here" if strange else "it is nested too deeply"
@@ -35,6 +35,8 @@ def load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
+        if isinstance(error, yaml.reader.ReaderError):  # whose text is of bytes
+            raise DataError("it is no YAML and no text at all: the mapping comes first, and then the files") from None
         raise DataError(f"it is no YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(given, dict):
         raise DataError("it is no mapping: `key: value` lines are needed, the first of them points")

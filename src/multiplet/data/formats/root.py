@@ -56,7 +56,7 @@ def find_tree(source: Path, file: Any, name: str, branches: Sequence[str]) -> An
         kinds = {key.split(";")[0]: str(kind) for key, kind in file.classnames(recursive=False).items()}
     if not kinds.get(name, "").endswith(("TTree", "RNTuple")):
         held = ", ".join(f"{key} ({kind})" for key, kind in sorted(kinds.items())[:20]) or "nothing"
-        raise DataError(f"{source} has no tree {name!r}; it holds {held}")
+        raise DataError(f"{source} has no tree {name!r}; it holds {held}: another layout needs a mapping")
     with reading(source, f"tree {name}"):
         tree = file[name]
         lacking = sorted(set(branches) - set(tree.keys(recursive=False)))

@@ -65,6 +65,8 @@ def reading(source: Path, what: str) -> Iterator[None]:
 
 def present(source: Path) -> Path:
     """The same path; DataError where it is no file."""
+    if source.is_dir():
+        raise DataError(f"{source} is a folder: name the files in it, as {source}/*")
     if not source.is_file():
         raise DataError(f"{source} is not a file: correct the path")
     return source
