@@ -197,14 +197,15 @@ def places(path: Path, count: int) -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.usefixtures("in_batches")
-@pytest.mark.parametrize(("damaged", "count"), [("file", 260), ("sums", 120)])
+@pytest.mark.parametrize(("damaged", "count"), [("file", 1000), ("sums", 400)])
 def test_any_flipped_bit_is_seen(path: Path, damaged: str, count: int) -> None:
+    """1,000 flips over the file and one in every byte of its sums: all are seen, none is harmless."""
     write_events(path, toy_jets(10), ABOUT)
     target = path if damaged == "file" else sums_path(path)
     whole = target.read_bytes()
-    for place, bit in places(target, count):
-        if (damaged, place) == ("sums", len(whole) - 1):
-            continue  # the end of the last line
+    flips = list(places(target, count))
+    assert len(flips) == min(count, len(whole))
+    for place, bit in flips:
         target.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
         for read in (read_events, read_whole):
             with pytest.raises(CorruptError):
@@ -280,7 +281,7 @@ def test_any_truncation_is_seen(path: Path, damaged: str) -> None:
     write_events(path, toy_jets(10), ABOUT)
     target = path if damaged == "file" else sums_path(path)
     whole = target.read_bytes()
-    for size in {*np.linspace(0, len(whole) - 2, 60).astype(int).tolist(), len(whole) - 2}:
+    for size in {*np.linspace(0, len(whole) - 2, 200).astype(int).tolist(), len(whole) - 2}:
         target.write_bytes(whole[:size])
         with pytest.raises(CorruptError):
             EventFile(path)
@@ -401,6 +402,19 @@ def killed(path: Path, columns: Columns, calls: int) -> bool:
         except Killed:
             return True
     return False
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_an_error_that_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, names = toy_jets(20), [sums_path(path).name, path.name]
+    write_events(path, old, ABOUT)
+    monkeypatch.setattr(arrow.pa, "OSFile", lambda *_: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(DataError, match=r"00000\.arrow could not be written .*No space left.*: free space"):
+        write_events(path, toy_jets(20, 1), ABOUT)
+    monkeypatch.undo()
+    assert equal(read_events(path), old)
+    assert sorted(os.listdir(path.parent)) == sorted(names)
 
 
 def test_a_kill_while_writing_leaves_no_file_or_a_whole_one(path: Path) -> None:

@@ -115,9 +115,9 @@ def test_floats_become_whole_numbers_in_the_same_order() -> None:
 def test_edges_are_kept_with_the_model_and_not_fitted_twice() -> None:
     quantities, mask = chamber()
     r, phi, eta = (quantities[name] for name in ("r", "phi", "eta"))
-    points = {"x": r * phi.cos(), "y": r * phi.sin(), "z": r * eta.sinh(), "E": torch.full_like(r, 250.0)}
+    points = {"x": r * phi.cos(), "y": r * phi.sin(), "z": r * eta.sinh(), "energy": torch.full_like(r, 250.0)}
     cloud = Cloud(points, {}, {}, mask, torch.arange(len(mask)))
-    schema = (*(Column(name, "cm") for name in "xyz"), Column("E", "ADC counts"))
+    schema = (*(Column(name, "cm") for name in "xyz"), Column("energy", "ADC"))
     represent = Represent(FEATURES, Spacepoints(), RASTER)
     net, other = represent.build(schema), represent.build(schema)
     net.fit(cloud)

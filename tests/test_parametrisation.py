@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 import torch
 from torch import nn
 
+from multiplet.backbones.mamba import Mamba, MambaBlock
+from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.transformer import Transformer
 from multiplet.data.events import Events
 from multiplet.draws import Draws
-from multiplet.encoder import Encode
+from multiplet.encoder import Backbone, Encode
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear
 from multiplet.model import Model, Objective
@@ -33,12 +36,13 @@ from multiplet.tasks.classify import Classify
 from toys import SCHEMA
 
 WIDTHS = (64, 128, 256)
+BACKBONE = Transformer(depth=2, head_dim=16)
 MASKED = Masked(decoder=CrossDecoder(depth=1, head_dim=16), target=Diffusion(depth=2, reference=False))
 
 
-def build(width: int, param: Standard, objective: Objective, depth: int = 2, seed: int = 0) -> Model:
+def build(width: int, param: Standard, objective: Objective, backbone: Backbone = BACKBONE, seed: int = 0) -> Model:
     represent = Represent(CONSTITUENTS, JetConstituents(), Descending("pt"))
-    return Model(represent, Encode(Transformer(width, depth, head_dim=16), param), objective, SCHEMA, seed)
+    return Model(represent, Encode(replace(backbone, width=width), param), objective, SCHEMA, seed)
 
 
 def test_the_role_of_a_matrix_follows_from_which_dimensions_grow() -> None:
@@ -132,13 +136,20 @@ def test_multiplier_spread_and_rate_can_be_traded(toys: Path) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
-def movements(param: Standard, objective: Objective, toys: Path, steps: int = 6, rate: float = 1e-2) -> dict[str, dict]:
+def movements(
+    param: Standard,
+    objective: Objective,
+    toys: Path,
+    steps: int = 6,
+    rate: float = 1e-2,
+    backbone: Backbone = BACKBONE,
+) -> dict[str, dict]:
     """For each hooked output and width: RMS of what it moved from its first value, at the last step; and the loss."""
     dataset = Events(str(toys)).open()
     sample = dataset.read("train", np.arange(100))
     result: dict[str, dict] = defaultdict(dict)
     for width in WIDTHS:
-        model = build(width, param, objective)
+        model = build(width, param, objective, backbone)
         model.represent.fit(sample)
         tokens, seen = model.tokens(dataset.read("train", np.arange(64))), {}
         for name, module in hooked(model).items():
@@ -165,7 +176,11 @@ def note(seen: dict, name: str, net: nn.Module, inputs: tuple, output: object) -
 
 def hooked(model: Model) -> dict[str, nn.Module]:
     modules = {f"block {n}": block for n, block in enumerate(model.encoder.backbone.blocks)}
-    modules["query"] = model.encoder.backbone.blocks[-1].attention.query
+    last = model.encoder.backbone.blocks[-1]
+    if isinstance(last, MambaBlock):
+        modules |= {f"{name} of the last mixer": part for name, part in last.mixers[0].named_children()}
+    else:
+        modules["query"] = last.attention.query
     if isinstance(model.objective.spec, Masked):
         modules |= {f"decoder {n}": block for n, block in enumerate(model.objective.decoder.blocks)}
         modules |= {f"head {n}": block for n, block in enumerate(model.objective.target.head.blocks)}
@@ -182,17 +197,24 @@ def slopes(moved: dict[str, dict]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("objective", "rate", "flat"),
-    [pytest.param(Classify(), 1e-2, 0.1, id="classify"), pytest.param(MASKED, 3e-3, 0.15, id="diffusion")],
+    ("objective", "backbone", "rate", "flat"),
+    [
+        pytest.param(Classify(), BACKBONE, 1e-2, 0.1, id="classify"),
+        pytest.param(MASKED, BACKBONE, 3e-3, 0.15, id="diffusion"),
+        pytest.param(Classify(), Mamba(depth=2), 1e-2, 0.1, id="mamba", marks=pytest.mark.slow),
+        pytest.param(
+            Classify(), Mamba2(depth=2, state=16, head_dim=16), 1e-2, 0.1, id="mamba2", marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_coordinate_check(objective: Objective, rate: float, flat: float, toys: Path) -> None:
+def test_coordinate_check(objective: Objective, backbone: Backbone, rate: float, flat: float, toys: Path) -> None:
     """After six steps of Adam nothing moves by an amount that depends on width under µP; under standard it does.
 
     For the diffusion head the rate is the tuned one: at three times that its blocks, whose gates start at zero, still
     have slopes up to 0.3 at these widths (docs/log.md).
     """
-    mup = movements(MuP(base_width=64, base_depth=2), objective, toys, rate=rate)
-    standard = movements(Standard(), objective, toys, rate=rate)
+    mup = movements(MuP(base_width=64, base_depth=2), objective, toys, rate=rate, backbone=backbone)
+    standard = movements(Standard(), objective, toys, rate=rate, backbone=backbone)
     slope_mup, slope_standard = slopes(mup), slopes(standard)
     slope_mup.pop("loss")
     assert max(abs(value) for value in slope_mup.values()) <= flat, slope_mup

@@ -1,5 +1,7 @@
 """Tiny recipes for tests of the loop: `tests/tiny.py:masked` and `tests/tiny.py:labels` on the command line."""
 
+from dataclasses import replace
+
 from multiplet.backbones.transformer import Transformer
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
@@ -7,12 +9,14 @@ from multiplet.encoder import Encode
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
+from multiplet.objectives.targets import Code
 from multiplet.optim import AdamW, ScheduleFree
 from multiplet.parametrisation import MuP
 from multiplet.recipe import Recipe, Train
 from multiplet.representation.jets import CONSTITUENTS, JetConstituents
 from multiplet.representation.orders import Descending
 from multiplet.representation.represent import Represent
+from multiplet.representation.tokenizers import KMeans
 from multiplet.tasks.classify import Classify
 from multiplet.transfer import Adapt, Scratch
 
@@ -37,3 +41,10 @@ def masked(data: str, steps: int = 20, free: bool = True) -> Recipe:
 def labels(data: str, steps: int = 20, adapt: Adapt | None = None) -> Recipe:
     """Classification."""
     return Recipe(Events(data), REPRESENT, ENCODE, Classify(), adapt or Scratch(), AdamW(2e-3, 3), train(steps))
+
+
+def codes(data: str, steps: int = 20) -> Recipe:
+    """Pretraining on the codes of k-means."""
+    represent = replace(REPRESENT, tokenizer=KMeans(16))
+    objective = Masked(decoder=CrossDecoder(1, head_dim=8), target=Code())
+    return Recipe(Events(data), represent, ENCODE, objective, Scratch(), AdamW(2e-3, 3), train(steps))

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,23 +59,48 @@ def write_checkpoint(
     state: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
-    """Write one checkpoint and remove all but the newest `keep` up to this step; gives its folder."""
+    """Write one checkpoint and remove all but the newest `keep` up to this step; gives its folder.
+
+    RunError where it cannot be written, as on a full disk; older ones are left alone then.
+    """
     folder = run / "checkpoints" / f"step-{step:08d}"
     aside = folder.with_name(f".{folder.name}.tmp")
     for left in folder.parent.glob(".step-*.tmp"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    aside.mkdir(parents=True)
-    _write_tensors(aside / "weights.safetensors", weights, "x")
-    _write_tensors(aside / "resume.safetensors", resume, "y")
-    write_json(aside / "state.json", dict(state))
-    hashes = {name: sha256(aside / name) for name in _FILES}
-    write_json(aside / "manifest.json", {"format": FORMAT, "step": step, "sha256": hashes})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(aside, folder)
-    flush(folder.parent)
+    try:
+        aside.mkdir(parents=True)
+        _write_tensors(aside / "weights.safetensors", weights, "x")
+        _write_tensors(aside / "resume.safetensors", resume, "y")
+        write_json(aside / "state.json", dict(state))
+        hashes = {name: sha256(aside / name) for name in _FILES}
+        write_json(aside / "manifest.json", {"format": FORMAT, "step": step, "sha256": hashes})
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(aside, folder)
+        flush(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)  # on a full disk its bytes are wanted
+        size = sum(tensor.numel() * tensor.element_size() for tensor in [*weights.values(), *resume.values()])
+        raise RunError(
+            f"{folder} could not be written ({error}): free space (a checkpoint takes {size / 1e6:.1f} MB), and give "
+            f"the same command again; it goes on from {_left(run)}"
+        ) from error
     for old in [path for path in _folders(run) if _step(path) <= step][max(keep, 1) :]:
-        shutil.rmtree(old, ignore_errors=True)  # what is left of it, after a kill or on a network disk, does not count
+        _remove(old)  # what is left of it, after a kill or on a network disk, does not count
     return folder
+
+
+def _left(run: Path) -> str:
+    found, _ = newest(run)
+    return f"step {found.step}" if found else "the start: there is no older checkpoint"
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; files of others in its folder stay."""
+    for name in ("manifest.json", *_FILES):  # without its manifest it does not count any more
+        with suppress(OSError):
+            (folder / name).unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -102,9 +128,10 @@ def _step(path: Path) -> int:
 
 
 def _folders(run: Path) -> list[Path]:
-    """The folders that are called as checkpoints are, the newest first."""
+    """The folders that are called as checkpoints are, the newest first; a link is none, wherever it leads."""
     paths = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in paths if re.fullmatch(r"step-\d{8,}", path.name)), key=_step, reverse=True)
+    named = (path for path in paths if re.fullmatch(r"step-\d{8,}", path.name) and not path.is_symlink())
+    return sorted(named, key=_step, reverse=True)
 
 
 def _fault(path: Path) -> str:

@@ -76,7 +76,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         raise RecipeError(f"device {name!r} is not known: use auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise RecipeError(
-            "device cuda was asked for, but torch sees no GPU: use train.device=auto, or check the driver"
+            "device cuda was asked for, but torch sees no GPU: ask for device auto or cpu, or check the driver"
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The errors a user can meet: each names what was given, what is allowed, and the fix."""
+"""The errors a user can meet: each names what was given, what is allowed, and the fix; and how they are shown."""
 
 
 class MultipletError(Exception):
@@ -27,3 +27,9 @@ class NonFiniteError(MultipletError, ArithmeticError):
 
 class MissingExtraError(MultipletError, ImportError):
     """An optional dependency is not installed; the message says how to get it."""
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, which names in a stranger's file must not steer: all but line ends that prints nothing is
+    escaped."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from multiplet.errors import printable
+from multiplet.files import writing
 
 
 @runtime_checkable
@@ -65,7 +69,7 @@ class Live:
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(printable(text), highlight=False, markup=False)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -96,7 +100,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing."""
@@ -115,6 +119,14 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Log:
     """log.jsonl: one JSON object a line. All but the field "time" is the same whenever the run is the same."""
 
@@ -122,10 +134,14 @@ class Log:
         self.path = path
 
     def write(self, kind: str, fields: Mapping[str, Any], seconds: Mapping[str, float] | None = None) -> None:
-        """Append one line; `seconds` are timings."""
+        """Append one line; `seconds` are timings. What is not finite becomes null, since JSON knows no NaN.
+
+        RunError where it cannot be written, as on a full disk.
+        """
         line = {"kind": kind, **fields, **({"time": dict(seconds)} if seconds else {})}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n"
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
 
     def last(self) -> str:
         """The kind of the last line; empty where there is none."""

@@ -45,8 +45,11 @@ class Train:
         for name in ("steps", "log_every", "validate_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"Train.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.workers < 0 or self.validation_events < 0 or (self.clip is not None and self.clip <= 0):
-            raise RecipeError("Train needs workers and validation_events of at least 0, and clip above 0 (or none)")
+        for name in ("workers", "validation_events"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"Train.{name} is {getattr(self, name)}; it must be at least 0")
+        if self.clip is not None and self.clip <= 0:
+            raise RecipeError(f"Train.clip is {self.clip}; it must be above 0, or none")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """What the recipe.json of a run folder holds; RunError where it is none, or of a format that is not known."""
     file = path / "recipe.json"
     if not file.is_file():
-        raise RunError(f"{path} is not a run folder: it has no recipe.json")
+        raise RunError(f"{path} is not a run folder: it has no recipe.json; name a folder that `multiplet train` wrote")
     raw = read_json(file)
     number = raw.get("format") if isinstance(raw, dict) else None
     if type(number) is int and number > FORMAT:
@@ -109,7 +112,8 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{file} has format {number} and this version of multiplet reads up to {FORMAT}: the run was written by a "
             f"newer version ({raw.get('versions', 'which it does not say')}); install that one"
         )
-    if type(number) is not int or number < 1:
+    parts = {"recipe": dict, "schema": list, "name": str, "data": str, "versions": dict}
+    if type(number) is not int or number < 1 or not all(isinstance(raw.get(key), kind) for key, kind in parts.items()):
         raise RunError(f"{file} is not a recipe of format {FORMAT}: it was damaged or written by hand")
     return raw
 
@@ -136,10 +140,19 @@ def _kinds(value: Any) -> list[type]:
 
 
 def open_run(path: Path | str, known: Sequence[type] = ()) -> Run:
-    """Read a run folder; `known` are classes of your own that its recipe names. Executes nothing from the folder."""
+    """Read a run folder; `known` are classes of your own that its recipe names. Executes nothing from the folder.
+
+    RunError where it is no run folder, or its recipe is not one of this version with these classes.
+    """
     raw = read_record(Path(path))
-    recipe = from_dict(Recipe, raw["recipe"], known)
-    schema = tuple(from_dict(Column, column) for column in raw["schema"])
+    try:
+        recipe = from_dict(Recipe, raw["recipe"], known)
+        schema = tuple(from_dict(Column, column) for column in raw["schema"])
+    except RecipeError as error:
+        raise RunError(
+            f"{Path(path) / 'recipe.json'} was written by multiplet {raw['versions'].get('multiplet')} and cannot be "
+            f"read by {version('multiplet')}: {error}; use that version, or train again"
+        ) from error
     return Run(Path(path), raw["name"], recipe, schema, raw)
 
 

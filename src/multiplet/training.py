@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,22 +17,20 @@ from torch import Tensor, nn
 
 from multiplet.checkpoint import newest, write_checkpoint
 from multiplet.cloud import Cloud
-from multiplet.data.batches import Plan, Work, load, sequential
-from multiplet.data.events import Dataset, EventFiles
+from multiplet.data.batches import Plan, Work, load
+from multiplet.data.events import Dataset
 from multiplet.distributed import Ranks, ranks
 from multiplet.draws import Draws
-from multiplet.errors import NonFiniteError, RunError
-from multiplet.files import read_json, write_json
+from multiplet.errors import DataError, NonFiniteError, RecipeError
+from multiplet.faults import blame, not_fit
+from multiplet.files import flush, held
+from multiplet.identity import Identity
 from multiplet.model import Model, load_weights
-from multiplet.optim import ScheduleFree
 from multiplet.progress import Log, Show, show
-from multiplet.recipe import Recipe, record
+from multiplet.recipe import Recipe
 from multiplet.representation.tokens import Tokens
-from multiplet.spec import differences, to_dict
-
-_VALIDATION_SEED = 0  # the same masks and noise for every model, so that validation losses can be compared
-# What may differ when a run goes on: the data's place (their fingerprint is compared); without a schedule, steps too.
-_FREE = ("train.workers", "train.device", "data.path")
+from multiplet.spec import to_dict
+from multiplet.validation import validate
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,16 @@ def train(
     """Train a recipe in the folder `out`, or go on where the newest valid checkpoint there was written.
 
     `dataset` stands in for the recipe's own data. Raises RunError where `out` holds a run of another recipe or of
-    other data, and NonFiniteError, naming the events, before a loss or gradient that is not finite reaches a parameter.
+    other data, is in use by another process or cannot be written, and NonFiniteError, naming the events, before a loss
+    or gradient that is not finite reaches a parameter.
     """
-    with ranks(recipe.train.device) as group:
+    with ranks(recipe.train.device, recipe.train.batches.size, to_dict(recipe)) as group:
         data, say = dataset or recipe.data.open(), show(name, progress and group.first)
         try:
-            return _Loop(recipe, Path(out), group, data, name, command, say).run()
+            with held(Path(out)) if group.first else nullcontext(True) as alone:
+                if not alone:
+                    say.say(f"{out} is on a file system without locks: let no second process train in it")
+                return _Loop(recipe, Path(out), group, data, name, command, say).run()
         finally:
             say.close()
 
@@ -87,19 +89,21 @@ class _Loop:
         self.recipe, self.out, self.group, self.dataset, self.say = recipe, out, group, dataset, say
         self.log = Log(out / "log.jsonl")
         self.heard = self.stop = 0  # the signal this process was sent, and the one that all ranks agreed to stop for
-        self._open_folder(name, command)
-        self.model = recipe.build(dataset.schema)
         found, refused = newest(out)
         for fault in refused:
-            self.say.say(f"passed over: {fault}")
-        account = None if found else recipe.adapt.carry(self.model)
+            say.say(f"passed over: {fault}")
+        group.agree(found.step if found else -1, "the newest checkpoint at step")
+        identity = Identity(recipe, out, dataset, name, command, begun=found is not None)
+        self.model = recipe.build(dataset.schema)
         if found:
             load_weights(self.model, found.weights())  # buffers; parameters follow
-        elif not bool(self.model.represent.fitted):
-            events = min(recipe.represent.fit_events, dataset.size("train"))
-            self.model.represent.fit(dataset.read("train", np.arange(events)))
+        elif group.first:  # the other ranks get what this one carries and fits
+            account = recipe.adapt.carry(self.model)
+            identity.carried(account.source if account else None)
+            self._fit()
         recipe.adapt.freeze(self.model)
         self.model.to(group.device)
+        group.share(self.model)
         self.optimiser = recipe.optim.build(self.model, recipe.encoder.param, recipe.train.steps)
         self.step = found.step if found else 0
         if found:
@@ -110,27 +114,22 @@ class _Loop:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.clipped = [[p for p in trained if id(p) not in bystanders], [p for p in trained if id(p) in bystanders]]
         self.plan = Plan(dataset.lengths("train"), recipe.train.batches, recipe.seed)
+        if group.first:
+            identity.write()
         if not found and group.first:
             self._start(str(account) if account else "from scratch")
 
-    def _open_folder(self, name: str, command: str) -> None:
-        """Write recipe.json, or make sure that the one there says the same."""
-        data = self.dataset.fingerprint() if isinstance(self.dataset, EventFiles) else type(self.dataset).__name__
-        mine = record(self.recipe, name, command, self.dataset.schema, data)
-        path = self.out / "recipe.json"
-        theirs = read_json(path) if path.is_file() else None
-        if theirs and newest(self.out)[0] is not None:  # before the first checkpoint nothing is lost
-            free = (*_FREE, "train.steps") if isinstance(self.recipe.optim, ScheduleFree) else _FREE
-            lines = [d for d in differences(theirs["recipe"], mine["recipe"]) if not d.startswith(free)]
-            lines += differences(theirs["data"], mine["data"], "data")
-            if lines:
-                raise RunError(
-                    f"{self.out} holds a run of another recipe ({'; '.join(lines[:5])}): choose another folder"
-                )
-        if self.group.first and (theirs is None or theirs["recipe"] != mine["recipe"]):
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_json(path, mine)
-        self.group.barrier()
+    def _fit(self) -> None:
+        represent, spec = self.model.represent, self.recipe.represent
+        if bool(represent.fitted):
+            return
+        sample = self.dataset.read("train", np.arange(min(spec.fit_events, self.dataset.size("train"))))
+        try:
+            represent.fit(sample)
+        except RecipeError as error:
+            if lines := not_fit(self.dataset, "train", sample, spec):
+                raise DataError(f"cannot standardise: {'; '.join(lines)}: correct or leave out such events") from error
+            raise
 
     def _start(self, account: str) -> None:
         self.log.cut(0)
@@ -188,7 +187,7 @@ class _Loop:
         shares = []
         for number, tokens in enumerate(parts):
             with self.group.accumulate(self.net, last=number == len(parts) - 1):
-                with self._precision():
+                with self.group.precision(self.recipe.train.bf16):
                     loss, share = self.net(tokens, draws, totals)
                 (loss * self.group.count).backward()  # ranks average their gradients
             shares.append({name: value.detach() for name, value in share.items()})
@@ -196,7 +195,11 @@ class _Loop:
         norms = [nn.utils.clip_grad_norm_(tensors, limit) for tensors in self.clipped if tensors]
         finite = torch.stack([norm.isfinite() for norm in norms]).all()
         if not bool(finite):
-            raise NonFiniteError(self._blame(work, clouds, shares))
+            weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
+            raise NonFiniteError(
+                f"step {work.step}: stopped before the update, a loss or gradient is not finite: "
+                + blame(self.dataset, work, clouds, self.recipe.represent, weights, shares)
+            )
         self.optimiser.step(work.step)
         losses = {name: torch.stack([part[name].sum() for part in shares]).sum() for name in shares[0]}
         if (work.step + 1) % self.recipe.train.log_every and work.step + 1 != self.recipe.train.steps:
@@ -222,66 +225,23 @@ class _Loop:
             self.stop = self.heard or int(signal.SIGTERM)  # one rank was told: all stop after this step
         return {name: total.clamp(min=1e-12) for name, total in zip(names, sums, strict=True)}, points
 
-    def _precision(self) -> Any:
-        """BF16 for matrix products on a GPU, FP32 on a CPU."""
-        on = self.recipe.train.bf16 and self.group.device.type == "cuda"
-        return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
-
-    def _blame(self, work: Work, clouds: Sequence[Cloud], shares: list[dict[str, Tensor]]) -> str:
-        """Name the events and columns behind a value that is not finite."""
-        lines = []
-        for cloud, share in zip(clouds, shares, strict=True):
-            bad = torch.stack([~value.isfinite() for value in share.values()]).any(0).cpu()
-            for place in torch.nonzero(bad)[:, 0].tolist()[:5]:
-                columns = [k for k, v in cloud.points.items() if not v[place][cloud.mask[place]].isfinite().all()]
-                columns += [k for k, v in (cloud.event | cloud.truth).items() if not v[place].isfinite().all()]
-                where = self.dataset.locate("train", int(cloud.index[place]))
-                lines.append(f"{where} (not finite in the file: {', '.join(columns) or 'nothing'})")
-        if not lines:
-            first = self.dataset.locate("train", int(work.parts[0][0])) if len(work.parts[0]) else "this rank's events"
-            lines = [f"every loss is finite, the gradient is not; the batch starts with {first}: lower optim.rate"]
-            if self.group.count > 1:
-                lines = ["every loss on this rank is finite: see what the other ranks say"]
-        return f"step {work.step}: stopped before the update, a loss or gradient is not finite: {'; '.join(lines[:5])}"
-
-    @torch.no_grad()
     def _validate(self) -> None:
-        """Losses on the first events of the validation split, on the same masks and noise every time."""
-        limit = min(self.recipe.train.validation_events, self.dataset.size("validation"))
-        if not limit:
+        if not min(self.recipe.train.validation_events, self.dataset.size("validation")):
             return
-        draws = Draws(_VALIDATION_SEED, 0, fixed=True)
-        sums = {
-            name: torch.zeros(2, dtype=torch.double, device=self.group.device) for name in self.model.objective.names
-        }
-        wanted = replace(self.recipe.train.batches, size=min(self.recipe.train.batches.size, 512))
-        work = sequential(self.dataset, "validation", wanted, limit)
-        mine = (piece for piece in work if piece.step % self.group.count == self.group.rank)
-        self.model.eval()
         with self.optimiser.averaged():
-            for _, clouds in load(self.dataset, "validation", mine):
-                for cloud in clouds:
-                    tokens = self.model.tokens(cloud.to(self.group.device))
-                    with self._precision():
-                        values = self.model(tokens, draws)
-                    for name, weight in self.model.objective.weights(tokens, draws).items():
-                        bad = torch.nonzero((weight > 0) & ~values[name].isfinite())[:, 0].tolist()
-                        if bad:
-                            where = [self.dataset.locate("validation", int(tokens.event[place])) for place in bad[:5]]
-                            raise NonFiniteError(f"validation at step {self.step}: {name} is not finite for {where}")
-                        sums[name] += torch.stack([(values[name] * weight).sum(), weight.sum()])
-        self.model.train()
-        losses = {}
-        for name, pair in sums.items():
-            total, weight = self.group.sum(pair).tolist()
-            losses[name] = total / max(weight, 1e-12)
-        self._write(
-            "validation", {"step": self.step, "losses": losses, "references": dict(self.model.objective.references)}
-        )
+            try:
+                losses = validate(self.model, self.dataset, self.recipe.train, self.group)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"validation at step {self.step}: {error}") from error
+        references = dict(self.model.objective.references)
+        self._write("validation", {"step": self.step, "losses": losses, "references": references})
         self.say.say(f"validation at step {self.step}: {_text(losses)}")
 
     def _save(self) -> None:
+        if bad := [name for name, tensor in self.model.named_parameters() if not bool(tensor.isfinite().all())]:
+            raise NonFiniteError(f"step {self.step}: an update made {', '.join(bad[:5])} overflow: lower optim.rate")
         if self.group.first:
+            flush(self.log.path)  # the checkpoint counts on it
             parameters = {f"parameter|{name}": tensor for name, tensor in self.model.named_parameters()}
             held = {**parameters, **self.optimiser.tensors()}
             resume = {name: tensor.detach().clone() for name, tensor in held.items()}

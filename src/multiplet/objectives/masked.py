@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from multiplet.draws import Draws
 from multiplet.encoder import Encoder
-from multiplet.errors import RecipeError
+from multiplet.errors import NonFiniteError, RecipeError
 from multiplet.heads import masked_mean
 from multiplet.metrics import Measured, bootstrap
 from multiplet.objectives.decoder import CrossDecoder
@@ -90,9 +90,15 @@ class MaskedNet(nn.Module):
         return ()
 
     def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
-        """The losses of each event (B,) on the fixed masks and noise of every validation; NaN where nothing counts."""
+        """The losses of each event (B,) on the fixed masks and noise of every validation; NaN where nothing counts.
+
+        Raises NonFiniteError where a loss that counts is not finite, so that NaN means nothing else.
+        """
         draws = Draws(0, 0, fixed=True)
         values, weights = self(encoder, tokens, draws), self.weights(tokens, draws)
+        for name, value in values.items():
+            if bad := tokens.event[(weights[name] > 0) & ~value.isfinite()].tolist():
+                raise NonFiniteError(f"{name} is not finite for the events at places {bad[:5]} of the split, from 0 on")
         return {name: values[name].masked_fill(weights[name] == 0, torch.nan) for name in values}
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:

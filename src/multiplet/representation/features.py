@@ -140,7 +140,10 @@ class Standardiser(torch.nn.Module):
 
     def _transformed(self, quantities: dict[str, Tensor]) -> Tensor:
         if missing := [f.quantity for f in self.features if f.quantity not in quantities]:
-            raise RecipeError(f"features ask for {missing}; there are {sorted(quantities)}")
+            raise RecipeError(
+                f"features ask for {', '.join(missing)}, which the events do not have (they have "
+                f"{', '.join(sorted(quantities))}): convert them with it, or take features that they allow"
+            )
         columns = [f.transform.forward(quantities[f.quantity].to(self.mean.dtype)) for f in self.features]
         return torch.stack(columns, dim=-1) if columns else self.mean.new_zeros((*_shape(quantities), 0))
 

@@ -103,8 +103,8 @@ class RepresentNet(nn.Module):
             raise RecipeError("this representation is fitted already: what it has learned is part of the model")
         sample = _clean(sample)
         points, event = self.spec.quantities.point(sample), self.spec.quantities.event(sample)
-        self.order.fit(points, sample.mask)
         self.features.fit(points, sample.mask)
+        self.order.fit(points, sample.mask)
         if self.other_targets is not None:
             self.other_targets.fit(points, sample.mask)
         self.conditions.fit(event, torch.ones(len(sample), dtype=torch.bool, device=sample.mask.device))

@@ -46,7 +46,7 @@ class Classify:
         if self.label not in shape.classes:
             raise RecipeError(
                 f"Classify.label is {self.label!r}, and no label of the events is called so "
-                f"({did_you_mean(self.label, shape.classes)})"
+                f"({did_you_mean(self.label, shape.classes)}): convert them with a label, or name it (objective.label)"
             )
         classes = shape.classes[self.label]
         if self.background and self.background not in classes:
@@ -68,7 +68,7 @@ class ClassifyNet(nn.Module):
 
     def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         """1 for labelled events with at least one point, else 0."""
-        return {"cross_entropy": ((tokens.truth[self.spec.label] >= 0) & tokens.mask.any(1)).float()}
+        return {"cross_entropy": ((tokens.truth[self.spec.label].long() >= 0) & tokens.mask.any(1)).float()}
 
     def forward(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         label = tokens.truth[self.spec.label].long().clamp(min=0)

@@ -67,7 +67,7 @@ class TagNet(nn.Module):
         return (self.spec.label,)
 
     def _counted(self, tokens: Tokens) -> Tensor:
-        return (tokens.truth[self.spec.label] >= 0) & tokens.mask
+        return (tokens.truth[self.spec.label].long() >= 0) & tokens.mask
 
     def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         """The labelled points of each event, or without `by_point` 1 where there is one."""
