@@ -40,7 +40,8 @@ def timed(*arguments: str) -> float:
 
 
 def test_every_verb_has_help() -> None:
-    for verb in ("simulate", "convert", "train", "evaluate", "report", "doctor", "demo"):
+    verbs = ("simulate", "inspect", "convert", "train", "submit", "evaluate", "predict", "report", "doctor", "demo")
+    for verb in verbs:
         result = CliRunner().invoke(cli.app, [verb, "--help"])
         assert result.exit_code == 0, verb
         assert "Usage" in result.output

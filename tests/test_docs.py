@@ -1,0 +1,79 @@
+"""Documents that promise commands and their output: every command is run, every line of output looked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent.parent
+# What makes the page quick to run; numbers are not compared, so it may be another size.
+SMALLER = {"--events 3000": "--events 160", "steps=200": "steps=2", "batch=64": "batch=16", "steps=100": "steps=2"}
+_BLOCK = re.compile(r"^```(console|yaml \S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
+
+
+def plain(line: str) -> str:
+    """A line without what depends on the sample: numbers, sizes, the width of columns."""
+    line = re.sub(r"[━─┃│┏┓┗┛┡┩┳┻╇└┘┴]+", "|", line)
+    line = re.sub(r"\b[kMG]B\b", "B", _NUMBER.sub("#", line))
+    return " ".join(line.replace("|", " | ").split())
+
+
+def expected(lines: list[str]) -> re.Pattern[str]:
+    """A pattern for output in which … stands for any lines, or for the rest of one."""
+    parts = []
+    for line in lines:
+        words = ".*".join(map(re.escape, plain(line).split("…")))
+        parts.append("(?:.*\n)*" if line.strip() == "…" else words + "\n")
+    return re.compile("".join(parts))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return [(kind, body) for kind, body in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.slow
+def test_a_page_on_ones_own_data_does_what_it_says(tmp_path: Path) -> None:
+    for package in ("pythia8mc", "fastjet", "numba", "uproot"):
+        pytest.importorskip(package, reason="needs the extras `simulate` and `root`")
+    page = HERE / "docs" / "use_your_data.md"
+    shutil.copytree(HERE / "examples", tmp_path / "examples")
+    text = page.read_text(encoding="utf-8")
+    assert all(size in text for size in SMALLER), "the page has changed: what makes it quick is not in it"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": "ignore"}
+    environment.pop("PYTHONPATH", None)
+    commands = 0
+    for kind, body in blocks(page):
+        if kind != "console":
+            (tmp_path / kind.removeprefix("yaml ")).write_text(body, encoding="utf-8")
+            continue
+        for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+            command, *lines = part.splitlines()
+            for size, smaller in SMALLER.items():
+                command = command.replace(size, smaller)
+            program = ["-m", "multiplet"] if command.startswith("multiplet ") else []
+            arguments = [sys.executable, *program, *shlex.split(command)[1:]]
+            ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+            assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+            output = "".join(plain(line) + "\n" for line in ran.stdout.splitlines())
+            assert expected(lines).fullmatch(output), f"{command} printed\n{ran.stdout}\nand the page says\n{lines}"
+            commands += 1
+    assert commands == 12
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [HERE / "README.md", HERE / "CONTRIBUTING.md", *sorted((HERE / "docs").glob("*.md"))]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not broken
