@@ -180,7 +180,9 @@ def test_a_truncated_or_missing_file_is_seen(run: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format": 2}, "has format 2, this version reads 1"),
+        ({"format": 0}, "has format 0: it was damaged"),
+        ({"format": "2"}, "has format '2': it was damaged"),
+        ({"format": True}, "has format True: it was damaged"),
         ({"step": 3}, "was written as that of step 3"),
         ({"sha256": []}, "is incomplete or damaged"),
         ({"sha256": {}}, "is incomplete or damaged ('weights.safetensors')"),
@@ -190,6 +192,15 @@ def test_a_manifest_of_another_kind_is_refused(run: Path, change: dict[str, Any]
     path = run / "checkpoints" / "step-00000002" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert reason in refused(run)
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_passed_over(run: Path) -> None:
+    path = run / "checkpoints" / "step-00000002" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": checkpoint.FORMAT + 1}))
+    before = [file.read_bytes() for file in sorted(path.parent.iterdir())]
+    with pytest.raises(RunError, match=r"step-00000002 has format 2 .* reads up to 1: a newer version wrote it"):
+        newest(run)
+    assert [file.read_bytes() for file in sorted(path.parent.iterdir())] == before
 
 
 def test_all_reasons_are_given_where_none_is_valid(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from multiplet.data.events import SPLITS
 from multiplet.data.formats import FORMATS, Format, find
 from multiplet.data.formats.jetclass import write_root
 from multiplet.data.formats.sources import Chunk
-from multiplet.errors import CorruptError, DataError
+from multiplet.errors import CorruptError, DataError, RunError
 from test_formats_root import simulated
 from toys import toy_jets
 
@@ -339,6 +340,37 @@ def test_the_command_shows_the_cut_flow(tmp_path: Path, monkeypatch: pytest.Monk
     assert "read" not in plain.stdout
 
 
+def test_a_full_disk_is_told_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, real = kinds(tmp_path, 20), os.replace
+    for name in (".converting", "00000.arrow", "convert.json"):
+
+        def full(old: Path, new: Path, name: str = name) -> None:
+            if Path(new).name == name:
+                raise OSError(errno.ENOSPC, "No space left on device", str(new))
+            real(old, new)
+
+        monkeypatch.setattr(files.os, "replace", full)
+        with pytest.raises(DataError, match=rf"{name} could not be written .*No space.*: free space"):
+            convert(find("events"), paths, tmp_path / "out")
+    monkeypatch.setattr(files.os, "replace", real)
+    assert sum(convert(find("events"), paths, tmp_path / "out").events.values()) == len(events(tmp_path / "out"))
+
+
+def test_one_conversion_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    paths = kinds(tmp_path, 20)
+    with files.held(tmp_path / "out"), pytest.raises(RunError, match="in use by process"):
+        convert(find("events"), paths, tmp_path / "out")
+    convert(find("events"), paths, tmp_path / "out")
+    with files.held(tmp_path / "out"):  # what is finished needs no lock: it may lie where nobody writes
+        assert not convert(find("events"), paths, tmp_path / "out").new
+
+
+def test_files_of_one_name_in_several_folders_take_turns() -> None:
+    paths = [Path(f"{folder}/{number}.root") for folder in ("background", "signal") for number in range(3)]
+    assert turns._by_kind(paths) == [0, 3, 1, 4, 2, 5]
+    assert turns._by_kind([Path(name) for name in ("H_0.root", "H_1.root", "Z_0.root")]) == [0, 2, 1]
+
+
 def test_a_chunk_adds_up() -> None:
     jets = toy_jets(5)
     assert Chunk(jets).cuts == {"read": 5}
@@ -359,7 +391,7 @@ def test_a_chunk_adds_up() -> None:
 
 def test_what_cannot_be_converted_is_refused(toys: Path, tmp_path: Path) -> None:
     source = next(toys.glob("train/*.arrow"))
-    with pytest.raises(DataError, match="there are: events"):
+    with pytest.raises(DataError, match="allowed: events"):
         find("parquet")
     with pytest.raises(DataError, match="nothing to convert"):
         convert(find("events"), [], tmp_path)

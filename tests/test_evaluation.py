@@ -50,7 +50,7 @@ def test_a_study_reads_who_was_right_and_pairs_seeds(study: list[Path]) -> None:
     result = differences(found)
     assert list(result) == [50, 100]
     tuned, scratch = (
-        [r.accuracy for r in found if r.way == way and r.labels == 50] for way in ("fine-tuned", "from scratch")
+        [r.mean for r in found if r.way == way and r.labels == 50] for way in ("fine-tuned", "from scratch")
     )
     assert result[50].value == pytest.approx(np.mean(tuned) - np.mean(scratch))
     assert result[50].seeds == 2

@@ -20,7 +20,7 @@ import uproot
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.formats import jetclass_layout
 from multiplet.data.formats.jetclass import JetClass, write_root
-from multiplet.data.formats.root import find_tree, flat, iterate, open_root
+from multiplet.data.formats.tables import open_table
 from multiplet.errors import CorruptError, DataError, MissingExtraError
 from multiplet.simulation import jets
 from toys import toy_jets
@@ -158,12 +158,11 @@ def test_files_of_other_people_become_flat(
     with uproot.open(path) as file:
         truth = {branch: file[tree][branch].array().to_list() for branch in (*lists, *numbers)}
     got: dict[str, list[Any]] = {branch: [] for branch in truth}
-    with open_root(path) as file:
-        for chunk in iterate(path, find_tree(path, file, tree, list(truth)), list(truth), 4):
-            for branch, array in chunk.items():
-                offsets, values = flat(array)
-                assert (offsets is None) == (branch in numbers)
-                parts = values if offsets is None else np.split(values, offsets[1:-1])
+    with open_table(path, tree) as table:
+        for chunk in table.iterate(list(truth), 4):
+            for branch, one in chunk.items():
+                assert (one.offsets is None) == (branch in numbers)
+                parts = one.values if one.offsets is None else np.split(one.values, one.offsets[1:-1])
                 got[branch] += [part.tolist() for part in parts]
     assert got == truth
 
@@ -213,6 +212,25 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(DataError, match="no column pt; it has px"):
         JetClass(columns=("pt",))
+
+
+@pytest.mark.parametrize("lacking", [("label_Hbb",), ("aux_truth_match",), ()])
+def test_labels_are_not_needed_everywhere(tmp_path: Path, lacking: tuple[str, ...]) -> None:
+    columns, branches = simulated(), arrays(simulated())
+    gone = lacking or [name for name in branches if name.startswith(("label_", "aux_"))]
+    for name in gone:
+        del branches[name]
+    path = write_tree(tmp_path / "new.root", branches)
+    with pytest.raises(DataError, match=f"tree tree lacks .*{gone[0]}"):
+        read(path)
+    if lacking == ("label_Hbb",):  # some of the labels are rather a fault
+        with pytest.raises(DataError, match="tree tree lacks label_Hbb"):
+            read(path, JetClass(labelled=False))
+        return
+    bare = read(path, JetClass(labelled=False))
+    left = [c for c in columns.schema if not c.truth or (lacking and c.name != "truth_match")]
+    assert list(bare.schema) == left
+    assert all(np.array_equal(bare.values[c.name], columns.values[c.name]) for c in left)
 
 
 def nan(branches: dict[str, Any]) -> None:
@@ -290,7 +308,7 @@ def test_a_fault_is_named_with_file_branch_and_event(
 
 def test_what_is_no_jetclass_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tree(tmp_path / "jets.root", arrays(simulated()))
-    with pytest.raises(DataError, match=r"has no tree 'Events'; it holds tree \(TTree\)"):
+    with pytest.raises(DataError, match=r"has no table 'Events'; it holds tree \(TTree, 23 entries\)"):
         read(path, JetClass(tree="Events"))
     with pytest.raises(DataError, match="is not a file"):
         read(tmp_path / "none.root")

@@ -4,7 +4,7 @@ tests/golden/run-1 holds events, a pretraining and a task tuned on it, in format
 
 If a test here fails, a user's runs of last year are broken too. Do not write the folder again. Either undo what changed
 the meaning of a stored recipe, checkpoint, event file or draw, or, where the change is wanted: raise `FORMAT` (of
-recipe.py, checkpoint.py or data/arrow.py), make the reader of the old number turn it into the new one, keep run-1 and
+record.py, checkpoint.py or data/arrow.py), make the reader of the old number turn it into the new one, keep run-1 and
 its test, and add run-2 made by the new version.
 """
 
@@ -23,7 +23,8 @@ from golden.make import LONGER, STEPS, losses, recipes
 from multiplet.checkpoint import newest
 from multiplet.errors import RunError
 from multiplet.evaluation.evaluate import evaluate
-from multiplet.recipe import FORMAT, open_run
+from multiplet.recipe import open_run
+from multiplet.record import FORMAT
 from multiplet.spec import to_dict
 from multiplet.training import train
 
@@ -84,6 +85,14 @@ def test_an_old_run_goes_on_as_it_would_have(name: str, golden: Path) -> None:
     assert list(got) == list(expected) == [str(step) for step in range(1, LONGER + 1)]
     for step in map(str, range(STEPS + 1, LONGER + 1)):
         assert got[step] == pytest.approx(expected[step], rel=1e-4), f"step {step}"
+
+
+def test_an_old_pretraining_is_tuned_as_it_was(golden: Path) -> None:
+    before = losses(golden / "tuned")
+    assert train(open_run("tuned").recipe, "again", progress=False).step == STEPS
+    after = losses(golden / "again")
+    assert list(after) == list(before) == [str(step) for step in range(1, STEPS + 1)]
+    assert all(after[step] == pytest.approx(before[step], rel=1e-4) for step in before)
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, 0, None, "1", True])

@@ -79,7 +79,7 @@ INSTANTS = (
     ("multiplet.checkpoint:write_json", 2, "after"),  # complete, but under its name aside
     ("os:rename", 1, "after"),  # step 4 counts from here on
     ("multiplet.training:validate", 1, "before"),
-    ("multiplet.model:Model.forward", 2, "before"),  # in the middle of validation
+    ("multiplet.validation:load", 1, "after"),  # within validation
     ("multiplet.training:_Loop._validate", 1, "after"),
     ("multiplet.optim:Optimiser.step", 2, "after"),
     ("os:rename", 1, "before"),
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(
             raise OSError(30, "Read-only file system", str(path))
         return real(path, *rest, **options)
 
-    monkeypatch.setattr(Path, "open", lambda path, *rest, **options: os.fdopen(refuse(path, os.O_RDWR)))
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(RunError, match=r"cannot write in .*Read-only file system"):
         train(tiny.masked(str(toys)), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "recipe.json").exists()
@@ -618,6 +618,19 @@ def test_what_is_fitted_is_fitted_by_the_first_rank_alone(mortals: Mortals, toys
     # Were the second rank to fit, and to fit something else, it would have to fail.
     at = "multiplet.representation.tokenizers:KMeansNet.fit"
     assert mortals.train(**task, out=tmp_path / "killed", ranks=2, at=at)[0] == -9
+
+
+@pytest.mark.slow
+def test_ranks_need_not_reach_every_parameter_nor_have_an_event(mortals: Mortals, toys: Path, tmp_path: Path) -> None:
+    for ranks in (1, 2):
+        assert mortals.train(out=tmp_path / str(ranks), data=toys, steps=24, recipe="early", ranks=ranks) == [0] * ranks
+    one, two = (require_newest(tmp_path / str(ranks)) for ranks in (1, 2))
+    assert one.resume().keys() == two.resume().keys()  # what no rank reached has no state, as in one process
+    assert "exp_avg|encoder.backbone.norm.gain" not in one.resume()
+    for name, value in one.weights().items():
+        torch.testing.assert_close(value.double(), two.weights()[name].double(), atol=2e-3, rtol=2e-2, msg=name)
+    for first, second in zip(log(tmp_path / "1"), log(tmp_path / "2"), strict=True):
+        assert first.get("losses", {}) == pytest.approx(second.get("losses", {}), rel=1e-3)
 
 
 def test_ranks_that_see_different_checkpoints_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def by_brute_force(points: np.ndarray, spec: NextNeighbours) -> list[list[np.nda
 )
 @pytest.mark.parametrize("block", [60, 1 << 17])
 def test_targets_are_those_of_brute_force(spec: NextNeighbours, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_BLOCK", {"cpu": block})
     tokens = tokens_of()
     targets, valid = net_of(spec).targets(tokens)
     for event, points in enumerate(COUNTS):

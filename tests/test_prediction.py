@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,14 +22,14 @@ from typer.testing import CliRunner
 
 import multiplet
 import tiny
-from multiplet import cli
+from multiplet import cli, files
 from multiplet.checkpoint import require_newest
 from multiplet.data.arrow import write_events
 from multiplet.data.columns import Column, Columns
 from multiplet.data.events import Events
 from multiplet.data.formats.jetclass import write_root
 from multiplet.data.formats.sources import Chunk
-from multiplet.errors import DataError, RecipeError
+from multiplet.errors import DataError, RecipeError, RunError
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.pieces import read_pieces
 from multiplet.evaluation.prediction import predict
@@ -438,6 +440,42 @@ def test_evaluation_keeps_what_an_event_carries(run: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="has no label to measure by"):
         evaluate(run, data=str(tmp_path / "bare"))
     evaluate(run)
+
+
+def test_a_published_layout_needs_no_labels(jets_run: Path, tmp_path: Path) -> None:
+    """The scores are those of the same file with labels, and the truth is left out."""
+    write_root(tmp_path / "whole.root", jetclass(10))
+    with uproot.open(tmp_path / "whole.root") as file, uproot.recreate(tmp_path / "new.root") as new:
+        names = [name for name in file["tree"].keys() if not name.startswith(("label_", "aux_", "npart"))]
+        new.mktree("tree", file["tree"].arrays(names, library="ak", how=dict))
+    tables = {}
+    for name in ("whole", "new"):
+        predict(jets_run, tmp_path / f"{name}.root", tmp_path / f"{name}.parquet", format="jetclass")
+        tables[name] = pq.read_table(tmp_path / f"{name}.parquet")
+    truth = {column.name for column in jets.SCHEMA if column.truth}
+    assert tables["new"].column_names == [name for name in tables["whole"].column_names if name not in truth]
+    for name in SCORES:
+        np.testing.assert_array_equal(tables["new"][name], tables["whole"][name])
+
+
+def test_a_full_disk_is_told_and_what_was_there_stays(
+    run: Path, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def full(old: Path, new: Path) -> None:
+        if Path(new).name in ("predictions.parquet", "metrics.json", "out.parquet"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(new))
+        real(old, new)
+
+    before = {path: path.read_bytes() for path in run.glob("*.*")}
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(RunError, match=r"predictions\.parquet could not be written .*No space.*: free space"):
+        evaluate(run)
+    with pytest.raises(DataError, match=r"out\.parquet could not be written .*No space.*: free space"):
+        predict(run, toys / "test", tmp_path / "out.parquet")
+    assert {path: path.read_bytes() for path in run.glob("*.*")} == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_line(jets_run: Path, tmp_path: Path) -> None:

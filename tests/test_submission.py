@@ -17,9 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from multiplet import cli
-from multiplet.errors import RecipeError, RunError
+from multiplet.errors import STOPPED, RecipeError, RunError
 from multiplet.recipe import open_run
-from multiplet.submission import STOPPED, Resources, Script, submit
+from multiplet.submission import Resources, Script, submit
 
 TINY = Path(__file__).parent / "tiny.py"
 # Each of its tasks gets what SLURM gives; signals are passed on; it leaves with the largest exit code.

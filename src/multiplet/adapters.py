@@ -5,8 +5,6 @@ Sizes inside an adapter do not grow with the encoder; its only layer that does i
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -37,9 +35,10 @@ class LayerMix(nn.Module):
         return cls(encoder.width, len(getattr(encoder.backbone, "blocks", ())), out, encoder.param)
 
     def forward(self, hidden: Hidden) -> Float[Tensor, "B S out"]:
-        parts = [after - before for before, after in pairwise([hidden.before, *hidden.blocks])] or [hidden.before]
-        shares = self.mix.softmax(0)
-        mixed = sum((share * part for share, part in zip(shares, parts, strict=True)), torch.zeros_like(parts[0]))
+        shares, outputs = self.mix.softmax(0), [hidden.before, *hidden.blocks]
+        if hidden.blocks:  # Σ share (after - before), of which the differences would take as much memory again
+            shares = F.pad(shares, (1, 0)) - F.pad(shares, (0, 1))
+        mixed = sum((share * h for share, h in zip(shares, outputs, strict=True)), torch.zeros_like(hidden.before))
         return self.out(self.map(self.norm(self.scale(mixed))))
 
 

@@ -104,7 +104,10 @@ def _remove(folder: Path) -> None:
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest valid checkpoint of a run, if any, and why newer ones were passed over."""
+    """The newest valid checkpoint of a run, if any, and why newer ones were passed over.
+
+    RunError where a newer version of multiplet wrote one: to go on before it would be to lose it.
+    """
     refused = []
     for path in _folders(run):
         if fault := _fault(path):
@@ -135,11 +138,17 @@ def _folders(run: Path) -> list[Path]:
 
 
 def _fault(path: Path) -> str:
-    """Why a folder is no valid checkpoint; empty where it is one."""
+    """Why a folder is no valid checkpoint; empty where it is one. RunError for one of a newer version."""
     try:
         manifest = read_json(path / "manifest.json")
-        if manifest["format"] != FORMAT:
-            return f"{path} has format {manifest['format']}, this version reads {FORMAT}"
+        number = manifest["format"]
+        if type(number) is int and number > FORMAT:
+            raise RunError(
+                f"{path} has format {number} and this version of multiplet reads up to {FORMAT}: a newer version wrote "
+                "it; install that one, or choose another folder"
+            )
+        if type(number) is not int or number < 1:
+            return f"{path} has format {number!r}: it was damaged or written by hand"
         wrong = [name for name in _FILES if sha256(path / name) != manifest["sha256"][name]]
         if manifest["step"] != _step(path):
             return f"{path} was written as that of step {manifest['step']}"

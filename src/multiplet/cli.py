@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from multiplet.errors import MultipletError, printable
+from multiplet.errors import STOPPED, MultipletError, printable, refused
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -25,9 +24,6 @@ app = typer.Typer(
 simulators = typer.Typer(help="Make events with an embedded generator, offline.", no_args_is_help=True)
 app.add_typer(simulators, name="simulate")
 
-_STOPPED = 85  # exit code of a run that saved and left on a signal: HTCondor's for a self-checkpointing job
-
-
 _KNOWN = "A Python file with classes of your own in the recipe."
 
 
@@ -35,34 +31,16 @@ def main() -> None:
     """Run the command line; bad input and what the disk refuses become one clear line, not a traceback."""
     try:
         app()
-    except BrokenPipeError:  # what reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MultipletError as error:
         _fail(str(error))
     except OSError as error:
-        _fail(_refused(error))
+        _fail(refused(error))
 
 
 def _fail(text: str) -> NoReturn:
     text = printable(f"multiplet: {text}")
     Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(2)
-
-
-def _refused(error: OSError) -> str:
-    """What the disk refused, and what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        fix = "free space, and give the same command again"
-    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        fix = "get the right to it, or choose another path"
-    elif isinstance(error, FileExistsError | NotADirectoryError):
-        fix = "a file lies where a folder is needed; choose another path"
-    elif isinstance(error, IsADirectoryError):
-        fix = "a folder lies where a file is needed; choose another name"
-    else:
-        fix = "correct the path, or see to the disk"
-    said = error.strerror or str(error)
-    return f"{error.filename}: {said}: {fix}" if error.filename else f"{said}: {fix}"
 
 
 @simulators.command("jets")
@@ -125,6 +103,7 @@ def convert(
 ) -> None:
     """Turn files of a published format, or your own, into event files; stopped, it goes on when called again."""
     from multiplet.data.convert import convert as run
+    from multiplet.data.convert import doubts
     from multiplet.data.formats import Format, find
     from multiplet.data.formats.table import table as mapped
     from multiplet.progress import show
@@ -148,6 +127,8 @@ def convert(
     verb = "in" if made.new else "were already in"
     splits = ", ".join(f"{name} {count}" for name, count in made.events.items())
     _say(f"{sum(made.events.values())} events {verb} {out}: {splits}")
+    for doubt in doubts(out):
+        _say(f"note: {doubt}")
 
 
 @app.command()
@@ -188,7 +169,7 @@ def train(
     name = recipe.rpartition(":")[2]
     finished = run(made, out, name=name, command=_command(), progress=not quiet)
     if finished.stopped_by:
-        raise typer.Exit(_STOPPED)
+        raise typer.Exit(STOPPED)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one rank speaks
         _say(f"{finished.run}: {finished.step} steps done")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from multiplet.errors import RecipeError, RunError
 from multiplet.preflight import PATIENCE, Place, compare, facts, find_place, machine
@@ -61,13 +60,37 @@ class Ranks:
         if self.count > 1:
             dist.barrier()
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over ranks in its backward pass."""
-        return DistributedDataParallel(module) if self.count > 1 else module
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Make each gradient its sum over ranks; what no rank has a gradient of has none, as in one process.
 
-    def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Around a backward pass that is not the last of an update: keep its gradients local."""
-        return module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+        What a loss reaches may differ between ranks: one of them may have an event without points, or none.
+        """
+        if self.count == 1:
+            return
+        reached = self.sum(torch.tensor([float(p.grad is not None) for p in parameters], device=self.device))
+        moved = [p for p, ranks in zip(parameters, reached.tolist(), strict=True) if ranks]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in moved]
+        for piece in _pieces(gradients, _NUMBERS):
+            total = self.sum(torch.cat([gradient.flatten() for gradient in piece]))
+            for gradient, part in zip(piece, total.split([g.numel() for g in piece]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        for p, gradient in zip(moved, gradients, strict=True):
+            p.grad = gradient
+
+
+_NUMBERS = 1 << 23  # sent at a time: enough for a network to be busy, little beside a model that needs one
+
+
+def _pieces(tensors: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """Tensors in a row, as many at a time as have `most` numbers together, or one that has more."""
+    piece: list[Tensor] = []
+    for tensor in tensors:
+        if piece and sum(t.numel() for t in piece) + tensor.numel() > most:
+            yield piece
+            piece = []
+        piece.append(tensor)
+    if piece:
+        yield piece
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:

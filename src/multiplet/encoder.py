@@ -52,14 +52,18 @@ class FourierNet(nn.Module):
     """Fourier, running: the Gaussian vectors are a buffer, (F - P + P (1 + 2 bands), D)."""
 
     vectors: Tensor
+    places: Tensor
+    others: Tensor
     frequency: Tensor
 
     def __init__(self, spec: Fourier, columns: tuple[str, ...], width: int) -> None:
         super().__init__()
-        self.places = [columns.index(name) for name in spec.places]
-        self.others = [n for n in range(len(columns)) if n not in self.places]
-        rows = len(self.others) + len(self.places) * (1 + 2 * spec.bands)
+        places = [columns.index(name) for name in spec.places]
+        others = [n for n in range(len(columns)) if n not in places]
+        rows = len(others) + len(places) * (1 + 2 * spec.bands)
         self.register_buffer("vectors", torch.randn(rows, width))
+        for name, numbers in (("places", places), ("others", others)):  # on the device, not copied there each time
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
         self.register_buffer("frequency", 2.0 ** torch.arange(spec.bands), persistent=False)
 
     def forward(self, x: Float[Tensor, "B S F"]) -> Float[Tensor, "B S D"]:

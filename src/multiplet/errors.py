@@ -1,5 +1,9 @@
 """The errors a user can meet: each names what was given, what is allowed, and the fix; and how they are shown."""
 
+import errno
+
+STOPPED = 85  # exit code of a run that saved and left on a signal: HTCondor's for a self-checkpointing job
+
 
 class MultipletError(Exception):
     """The base of every error this package raises for bad input."""
@@ -30,6 +34,21 @@ class MissingExtraError(MultipletError, ImportError):
 
 
 def printable(text: str) -> str:
-    """Text for a terminal, which names in a stranger's file must not steer: all but line ends that prints nothing is
-    escaped."""
+    """Text for a terminal, which a stranger's names must not steer: what does not print, but line ends, is escaped."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def refused(error: OSError) -> str:
+    """What the disk refused, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        fix = "free space, and give the same command again"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        fix = "get the right to it, or choose another path"
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        fix = "a file lies where a folder is needed; choose another path"
+    elif isinstance(error, IsADirectoryError):
+        fix = "a folder lies where a file is needed; choose another name"
+    else:
+        fix = "correct the path, or see to the disk"
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}: {fix}" if error.filename else f"{said}: {fix}"

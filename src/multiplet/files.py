@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from multiplet.errors import CorruptError, RunError
+from multiplet.errors import CorruptError, MultipletError, RunError
 
 _LARGEST = 1 << 28  # bytes of a JSON document
 
@@ -55,14 +55,16 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an error of the disk into a RunError that says what to do; for the files of a run."""
+def writing(
+    path: Path, then: str = "; it goes on from the newest checkpoint", kind: type[MultipletError] = RunError
+) -> Iterator[None]:
+    """Turns an error of the disk into one that says what to do, and what happens `then`; wrap only what writes."""
     try:
         yield
     except OSError as error:
-        raise RunError(
+        raise kind(
             f"{path} could not be written ({error}): free space, or make its folder writable, and give the same "
-            "command again; it goes on from the newest checkpoint"
+            f"command again{then}"
         ) from error
 
 
@@ -73,12 +75,16 @@ def held(folder: Path) -> Iterator[bool]:
     The lock ends with the process, however that ends: no lock is ever stale. RunError where another process holds it,
     naming that one, or where the folder cannot be written in.
     """
-    import fcntl  # not on Windows, where everything but training works
-
+    try:
+        import fcntl
+    except ImportError:  # as on Windows
+        folder.mkdir(parents=True, exist_ok=True)
+        yield False
+        return
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = os.fdopen(no_link(str(path), os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+", encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write in {folder} ({error}): make it writable, or choose another folder") from error
     with file:
@@ -101,6 +107,11 @@ def held(folder: Path) -> Iterator[bool]:
         finally:
             if locked:
                 file.truncate(0)
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener for files that are written to where they lie: a link, as in a stranger's folder, leads to others."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,8 @@ from multiplet.data.events import Dataset, EventFiles
 from multiplet.errors import RunError
 from multiplet.files import write_json, writing
 from multiplet.optim import ScheduleFree
-from multiplet.recipe import Recipe, as_of_now, read_record, record
+from multiplet.recipe import Recipe
+from multiplet.record import as_of_now, read_record, record
 from multiplet.spec import differences
 
 # What may differ when a run goes on: the data's place (their fingerprint is compared); without a schedule, steps too.

@@ -59,12 +59,30 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Binned:
+    """A metric in bins of a quantity, from an edge up to the next: n + 1 edges, n estimates, None where there are too few.
+
+    `counts` are how many things, called `counted`, are in each bin; `outside` are beyond the edges.
+    """
+
+    metric: str
+    quantity: str
+    label: str  # of an axis
+    edges: tuple[float, ...]
+    estimates: tuple[Estimate | None, ...]
+    counted: str
+    counts: tuple[int, ...]
+    outside: int = 0
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a run's predictions are worth: estimates by name, and for classes the events by true and predicted one."""
 
     metrics: dict[str, Estimate]
     classes: tuple[str, ...] = ()
     confusion: np.ndarray | None = None  # (C, C): rows are the truth
+    binned: tuple[Binned, ...] = ()
 
 
 def accuracy(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:

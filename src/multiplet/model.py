@@ -62,7 +62,7 @@ class ObjectiveNet(Protocol):
         ...
 
     def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Tensor]:
-        """Name → (B,): what is written for each event."""
+        """Name → (B,) or (B, S): what is written for each event, or for each point of it."""
         ...
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
@@ -169,4 +169,5 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], parts: tuple[s
     )
 
 
+# What a recipe.json may name; any other class with Objective's methods trains too, and is named to `open_run` as known.
 ShippedObjective = Masked | NextNeighbours | Classify | Tag | Tracks

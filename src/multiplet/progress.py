@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from multiplet.errors import printable
-from multiplet.files import writing
+from multiplet.files import no_link, writing
 
 
 @runtime_checkable
@@ -140,7 +140,7 @@ class Log:
         """
         line = {"kind": kind, **fields, **({"time": dict(seconds)} if seconds else {})}
         text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n"
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8", opener=no_link) as file:
             file.write(text)
 
     def last(self) -> str:
@@ -157,5 +157,5 @@ class Log:
 
     def cut(self, size: int) -> None:
         """Forget what came after the first `size` bytes; a shorter log stays as it is."""
-        with self.path.open("ab") as file:
+        with writing(self.path), open(self.path, "ab", opener=no_link) as file:
             file.truncate(min(size, self.size()))

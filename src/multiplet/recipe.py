@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,12 @@ from multiplet.data.columns import Column
 from multiplet.data.events import Events
 from multiplet.encoder import Encode
 from multiplet.errors import RecipeError, RunError
-from multiplet.files import read_json
 from multiplet.model import Model, ShippedObjective, load_weights
 from multiplet.optim import AdamW, Optim
+from multiplet.record import read_record
 from multiplet.representation.represent import Represent
-from multiplet.spec import from_dict, to_dict
+from multiplet.spec import from_dict
 from multiplet.transfer import Adapt, Frozen, Scratch
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -70,19 +67,6 @@ class Recipe:
         return Model(self.represent, self.encoder, self.objective, schema, self.seed)
 
 
-def record(recipe: Recipe, name: str, command: str, schema: tuple[Column, ...], data: str) -> dict[str, Any]:
-    """What recipe.json holds; `data` is the fingerprint of the events."""
-    return {
-        "format": FORMAT,
-        "name": name,
-        "command": command,
-        "recipe": to_dict(recipe),
-        "schema": [to_dict(column) for column in schema],
-        "data": data,
-        "versions": {"multiplet": version("multiplet"), "torch": version("torch"), "python": platform.python_version()},
-    }
-
-
 @dataclass(frozen=True)
 class Run:
     """A run folder, read: the recipe, the columns of its events, and what it was called."""
@@ -100,45 +84,6 @@ class Run:
         return model.eval()
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What the recipe.json of a run folder holds; RunError where it is none, or of a format that is not known."""
-    file = path / "recipe.json"
-    if not file.is_file():
-        raise RunError(f"{path} is not a run folder: it has no recipe.json; name a folder that `multiplet train` wrote")
-    raw = read_json(file)
-    number = raw.get("format") if isinstance(raw, dict) else None
-    if type(number) is int and number > FORMAT:
-        raise RunError(
-            f"{file} has format {number} and this version of multiplet reads up to {FORMAT}: the run was written by a "
-            f"newer version ({raw.get('versions', 'which it does not say')}); install that one"
-        )
-    parts = {"recipe": dict, "schema": list, "name": str, "data": str, "versions": dict}
-    if type(number) is not int or number < 1 or not all(isinstance(raw.get(key), kind) for key, kind in parts.items()):
-        raise RunError(f"{file} is not a recipe of format {FORMAT}: it was damaged or written by hand")
-    return raw
-
-
-def as_of_now(stored: dict[str, Any], like: Recipe) -> dict[str, Any]:
-    """A stored recipe as this version writes it: fields that did not exist yet have their defaults.
-
-    `like` brings classes of the user's own. What does not parse, stays as it is, to be compared by its text.
-    """
-    try:
-        return to_dict(from_dict(Recipe, stored, _kinds(like)))
-    except RecipeError:
-        return stored
-
-
-def _kinds(value: Any) -> list[type]:
-    """The classes of a recipe's parts."""
-    if isinstance(value, tuple):
-        return list(dict.fromkeys(kind for item in value for kind in _kinds(item)))
-    if not is_dataclass(value):
-        return []
-    below = tuple(getattr(value, part.name) for part in fields(value))
-    return list(dict.fromkeys([type(value), *_kinds(below)]))
-
-
 def open_run(path: Path | str, known: Sequence[type] = ()) -> Run:
     """Read a run folder; `known` are classes of your own that its recipe names. Executes nothing from the folder.
 
@@ -150,8 +95,8 @@ def open_run(path: Path | str, known: Sequence[type] = ()) -> Run:
         schema = tuple(from_dict(Column, column) for column in raw["schema"])
     except RecipeError as error:
         raise RunError(
-            f"{Path(path) / 'recipe.json'} was written by multiplet {raw['versions'].get('multiplet')} and cannot be "
-            f"read by {version('multiplet')}: {error}; use that version, or train again"
+            f"{Path(path) / 'recipe.json'} cannot be read: {error}; multiplet {raw['versions'].get('multiplet')} wrote "
+            f"it and this is {version('multiplet')}: use that version, or train again"
         ) from error
     return Run(Path(path), raw["name"], recipe, schema, raw)
 

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multiplet.errors import RecipeError, RunError
+from multiplet.errors import STOPPED, RecipeError, RunError
 from multiplet.files import write_atomically
 from multiplet.recipe import Recipe
 from multiplet.recipes.find import make_recipe
 from multiplet.spec import did_you_mean
 
 SCHEDULERS = ("slurm", "condor")
-STOPPED = 85  # exit code of a run that saved and left on a signal: HTCondor's for a self-checkpointing job
 _NOTICE = 120  # seconds before the time limit at which the run is told to save
 _TIME = re.compile(r"(\d{1,3}-)?\d{1,3}:[0-5]\d:[0-5]\d", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:@+-]*")  # of partitions and accounts

@@ -17,11 +17,15 @@ NONE = -1  # a point of no track
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The tracks of one kind, true or found, of all events: event, id within it, and number of points, (tracks,)."""
+    """The tracks of one kind, true or found, of all events: event, id within it, number of points, (tracks,).
+
+    `first` is the place of a point of each among all points.
+    """
 
     event: np.ndarray
     id: np.ndarray
     size: np.ndarray
+    first: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,8 @@ def _groups(event: np.ndarray, ids: np.ndarray) -> tuple[Groups, np.ndarray]:
     """The distinct groups, and the place of each point's group among them."""
     ids = ids.astype(np.int64)
     span = int(ids.max(initial=NONE)) + 2
-    key, place, size = np.unique(event.astype(np.int64) * span + ids + 1, return_inverse=True, return_counts=True)
-    return Groups(key // span, key % span - 1, size), place
+    key, first, place, size = np.unique(event.astype(np.int64) * span + ids + 1, True, True, True)
+    return Groups(key // span, key % span - 1, size, first), place
 
 
 def pair_sums(of: Overlaps) -> np.ndarray:
@@ -100,11 +104,13 @@ def _pairs(count: np.ndarray) -> np.ndarray:
 class Matches:
     """Tracks judged by double majority.
 
-    `efficient` (T,): true tracks that were found; `counted` (T,): those with enough points to count at all.
-    `purity` (F,): the share of a found track's points that come from its most frequent true track; `good` (F,): found
-    tracks that match a true one; `judged` (F,): found tracks with enough points to count.
+    `match` (P,): pairs of a true and a found track that match. `efficient` (T,): true tracks that were found; `counted`
+    (T,): those with enough points to count at all. `purity` (F,): the share of a found track's points that come from
+    its most frequent true track; `good` (F,): found tracks that match a true one; `judged` (F,): found tracks with
+    enough points to count.
     """
 
+    match: np.ndarray
     efficient: np.ndarray
     counted: np.ndarray
     purity: np.ndarray
@@ -126,6 +132,7 @@ def double_majority(of: Overlaps, fewest_true: int = 3, fewest_shared: int = 4) 
     largest = np.zeros(len(of.found.size))
     np.maximum.at(largest, found, of.shared * (of.true.id[true] != NONE))
     return Matches(
+        match,
         efficient,
         (of.true.id != NONE) & (of.true.size >= fewest_true),
         largest / of.found.size,

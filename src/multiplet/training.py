@@ -25,7 +25,7 @@ from multiplet.errors import DataError, NonFiniteError, RecipeError
 from multiplet.faults import blame, not_fit
 from multiplet.files import flush, held
 from multiplet.identity import Identity
-from multiplet.model import Model, load_weights
+from multiplet.model import load_weights
 from multiplet.progress import Log, Show, show
 from multiplet.recipe import Recipe
 from multiplet.representation.tokens import Tokens
@@ -68,20 +68,6 @@ def train(
             say.close()
 
 
-class _Losses(nn.Module):
-    """Encoder and objective as the one module that ranks wrap: the sum over a part's events, already divided."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.encoder, self.objective = model.encoder, model.objective
-
-    def forward(self, tokens: Tokens, draws: Draws, totals: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        values = self.objective(self.encoder, tokens, draws)
-        weights = self.objective.weights(tokens, draws)
-        shares = {name: values[name] * weights[name] / totals[name] for name in values}
-        return torch.stack([share.sum() for share in shares.values()]).sum(), shares
-
-
 class _Loop:
     def __init__(
         self, recipe: Recipe, out: Path, group: Ranks, dataset: Dataset, name: str, command: str, say: Show
@@ -109,7 +95,6 @@ class _Loop:
         if found:
             self._restore(found.resume(), found.state())
             self.say.say(f"resumed at step {self.step} from {found.path}")
-        self.net = group.wrap(_Losses(self.model))
         bystanders = {id(p) for module in self.model.objective.bystanders for p in module.parameters()}
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.clipped = [[p for p in trained if id(p) not in bystanders], [p for p in trained if id(p) in bystanders]]
@@ -182,20 +167,21 @@ class _Loop:
         """Forward, backward and one step of the optimiser for one global batch."""
         draws = Draws(self.recipe.seed, work.step)
         parts = [self.model.tokens(cloud.to(self.group.device)) for cloud in clouds]
-        totals, points = self._totals(parts, draws)
+        weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
+        totals, points = self._totals(parts, weights)
         self.optimiser.zero_grad()
         shares = []
-        for number, tokens in enumerate(parts):
-            with self.group.accumulate(self.net, last=number == len(parts) - 1):
-                with self.group.precision(self.recipe.train.bf16):
-                    loss, share = self.net(tokens, draws, totals)
-                (loss * self.group.count).backward()  # ranks average their gradients
+        for tokens, weight in zip(parts, weights, strict=True):
+            with self.group.precision(self.recipe.train.bf16):
+                values = self.model(tokens, draws)
+            share = {name: value * weight[name] / totals[name] for name, value in values.items()}
+            torch.stack([value.sum() for value in share.values()]).sum().backward()
             shares.append({name: value.detach() for name, value in share.items()})
+        self.group.sum_gradients([p for tensors in self.clipped for p in tensors])
         limit = self.recipe.train.clip or float("inf")
         norms = [nn.utils.clip_grad_norm_(tensors, limit) for tensors in self.clipped if tensors]
         finite = torch.stack([norm.isfinite() for norm in norms]).all()
         if not bool(finite):
-            weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
             raise NonFiniteError(
                 f"step {work.step}: stopped before the update, a loss or gradient is not finite: "
                 + blame(self.dataset, work, clouds, self.recipe.represent, weights, shares)
@@ -213,9 +199,8 @@ class _Loop:
             "points": int(points),
         }
 
-    def _totals(self, parts: list[Tokens], draws: Draws) -> tuple[dict[str, Tensor], Tensor]:
+    def _totals(self, parts: list[Tokens], weights: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
         """The denominator of every loss over the whole global batch, its points, and whether to stop: one reduction."""
-        weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
         names = list(weights[0])
         sums = [torch.stack([w[name].sum() for w in weights]).sum() for name in names]
         points = torch.stack([tokens.mask.sum() for tokens in parts]).sum().float()

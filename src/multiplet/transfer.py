@@ -9,6 +9,7 @@ from multiplet.checkpoint import require_newest
 from multiplet.errors import RunError
 from multiplet.files import read_json
 from multiplet.model import CARRIED, Account, Model, load_weights
+from multiplet.record import as_of_now, read_record
 from multiplet.spec import differences, to_dict
 
 
@@ -77,9 +78,9 @@ Adapt = Scratch | FineTune | Frozen | FrozenRandom
 def _carry(run: Path, model: Model, parts: tuple[str, ...] = CARRIED) -> Account:
     """Copy these parts; representation and encoder must be described alike in the run and in the model."""
     checkpoint = require_newest(run)
-    theirs = read_json(run / "recipe.json")["recipe"]
-    mine = {"represent": to_dict(model.represent.spec), "encoder": to_dict(model.encoder.spec)}
-    if lines := differences({part: theirs[part] for part in mine}, mine):
+    theirs, mine = read_record(run)["recipe"], {"represent": model.represent.spec, "encoder": model.encoder.spec}
+    stored = {part: as_of_now(theirs.get(part), spec) for part, spec in mine.items()}
+    if lines := differences(stored, {part: to_dict(spec) for part, spec in mine.items()}):
         raise RunError(
             f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)"
         )

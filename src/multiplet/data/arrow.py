@@ -29,7 +29,8 @@ from multiplet.spec import KIND, from_dict
 FORMAT = 1
 _BATCH_BYTES = 8 << 20  # a record batch is the unit of checking and of page-in
 _BATCH_EVENTS = 4096
-_FAULTS = (pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError)
+# what Arrow and the reading of a schema raise about bytes that are not an event file's
+_FAULTS = (pa.ArrowException, AttributeError, KeyError, MemoryError, OSError, RecursionError, TypeError, ValueError)
 
 
 def write_events(path: Path, columns: Columns, provenance: Mapping[str, str]) -> None:
@@ -156,7 +157,9 @@ class EventFile:
             raise DataError(f"{path} is Arrow, but not an event file of this package ({error})") from error
         self.batches: int = self._reader.num_record_batches
         if len(self._crc) - 1 not in (self.batches, 2 * self.batches):
-            raise CorruptError(f"{path} has {self.batches} record batches and {len(self._crc)} checksums: copy it again")
+            raise CorruptError(
+                f"{path} has {self.batches} record batches and {len(self._crc)} checksums: copy it again"
+            )
         self._views: dict[int, Columns] = {}
 
     def __reduce__(self) -> tuple[type[EventFile], tuple[Path]]:
@@ -227,11 +230,11 @@ def _read_sums(path: Path) -> tuple[list[int], list[int]]:
         raise CorruptError(f"{file} is damaged: copy it again")
     if body.get("format") != FORMAT:
         raise DataError(f"{path} has format {body.get('format')}; this version reads {FORMAT}: convert it again")
-    edges, crc = body.get("edges"), body.get("crc32")
-    if not (_whole(edges) and _whole(crc) and len(edges) == len(crc) + 1 and crc and edges == sorted(edges)):
+    edges: Any = body.get("edges")
+    crc: Any = body.get("crc32")
+    for numbers in (edges, crc):
+        if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+            raise CorruptError(f"{file} is damaged: copy it again")
+    if not crc or len(edges) != len(crc) + 1 or edges != sorted(edges):
         raise CorruptError(f"{file} is damaged: copy it again")
     return edges, crc
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)

@@ -13,6 +13,7 @@ from multiplet.errors import DataError
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 IDENTITY = "event_id"  # the column that names an event: kept beside predictions, never a feature
 ORIGIN = ("source_file", "source_entry")  # the columns that say which event of which file it was, likewise
+EVENT_NAMES = (IDENTITY, *ORIGIN)  # all that say which event it is, and nothing of what was measured
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,21 @@ class Columns:
         if len(indices) and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= len(self)):
             raise DataError(f"positions are integers from 0 to {len(self) - 1}; not {indices}")
         indices = indices.astype(np.int64)
-        starts, counts = self.offsets[indices], np.diff(self.offsets)[indices]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        points = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        offsets, points = gather(self.offsets, indices)
         at = {"point": points, "event": indices}
         return Columns(self.schema, offsets, {c.name: self.values[c.name][at[c.level]] for c in self.schema})
+
+
+def count_offsets(counts: np.ndarray) -> np.ndarray:
+    """Offsets of events with so many points each: (events + 1,) int64."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def gather(offsets: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of the points of these events, in this order, and where each of them lies among all points."""
+    starts, counts = offsets[events], np.diff(offsets)[events]
+    own = count_offsets(counts)
+    return own, np.arange(own[-1]) + np.repeat(starts - own[:-1], counts)
 
 
 def _column_faults(column: Column, value: np.ndarray, points: int, events: int) -> Iterator[str]:
@@ -97,7 +108,6 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     for number, part in enumerate(parts):
         if part.schema != schema:
             raise DataError(f"part {number} has another schema than part 0: convert both with the same settings")
-    counts = np.concatenate([np.diff(part.offsets) for part in parts])
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    offsets = count_offsets(np.concatenate([np.diff(part.offsets) for part in parts]))
     values = {column.name: np.concatenate([part.values[column.name] for part in parts]) for column in schema}
     return Columns(schema, offsets, values)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multiplet.data.arrow import write_events
+from multiplet.data.arrow import EventFile, write_events
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.events import SPLITS, Split
 from multiplet.data.journal import (
@@ -26,14 +26,16 @@ from multiplet.data.journal import (
 )
 from multiplet.data.turns import Cuts, Place, Turns
 from multiplet.errors import DataError
-from multiplet.files import write_json
+from multiplet.files import held, write_json, writing
 
 if TYPE_CHECKING:
     from multiplet.data.formats import Format
 
 Progress = Callable[[int, int, int], None]
 
-REVISION = "1"  # raised whenever the same settings give other bytes
+_MOST_PT = 14_000  # GeV: no jet of the LHC has more
+_GOES_ON = "; it goes on where it stopped"
+REVISION = "2"  # raised whenever the same settings give other bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def convert(
 
     The same conversion gives the same bytes, however often it was stopped and called again; where all is there, nothing
     is done. progress is called with (sources read, sources, events kept so far). Raises DataError where `out` holds
-    something else, where sources are missing, given twice or cannot be read, or where no event is kept.
+    something else or the disk is full, where sources are missing, given twice or cannot be read, or where no event is
+    kept; RunError where another process converts to `out`.
     """
     if not sources or shard_events < 1:
         raise DataError(f"nothing to convert: {len(sources)} files, {shard_events} events in each that is written")
@@ -80,13 +83,29 @@ def convert(
     record = begun(out / RECORD, settings)
     new = record is None
     if record is None:
-        record = _convert(format, list(paths.values()), out, settings, progress or (lambda *_: None))
-        write_json(out / RECORD, record)
-    elif (held := events_held(out)) != record["files"]:
-        odd = ", ".join(sorted({name for name, _ in held.items() ^ record["files"].items()})[:5])
+        with held(out):  # two that write the same files would sweep away what the other has half-written
+            record = _convert(format, list(paths.values()), out, settings, progress or (lambda *_: None))
+            with writing(out / RECORD, _GOES_ON, DataError):
+                write_json(out / RECORD, record)
+    elif (there := events_held(out)) != record["files"]:
+        odd = ", ".join(sorted({name for name, _ in there.items() ^ record["files"].items()})[:5])
         raise DataError(f"{out} is not as its {RECORD} says ({odd}): remove {out}, and convert again")
     sweep(out)
     return Converted(record["events"], record["cuts"], new)
+
+
+def doubts(out: Path) -> list[str]:
+    """What looks wrong about converted events: momenta beyond any collider's, as where MeV are taken for GeV."""
+    file = EventFile(event_files(out)[0])
+    columns = file.columns(0)
+    known = [c.name for c in file.schema if (c.name, c.unit, c.level) == ("jet_pt", "GeV", "event") and len(columns)]
+    medians = {name: float(np.median(columns.values[name])) for name in known}
+    return [
+        f"{name} is {median:.3g} GeV for half of the events: if it was in MeV, say so (in a mapping, unit: MeV), and "
+        "convert again"
+        for name, median in medians.items()
+        if median > _MOST_PT
+    ]
 
 
 def _convert(
@@ -112,8 +131,8 @@ def _convert(
 def _writers(out: Path, settings: dict[str, Any]) -> tuple[Mark, dict[Split, _Writer]]:
     """Where to begin, and what writes each split from there."""
     journal = begun(out / JOURNAL, settings)
-    if journal is None and (held := event_files(out)):
-        raise DataError(f"{out} holds event files already ({held[0].name} …): choose another folder, or remove them")
+    if journal is None and (there := event_files(out)):
+        raise DataError(f"{out} holds event files already ({there[0].name} …): choose another folder, or remove them")
     mark = Mark.read(journal["mark"]) if journal else Mark(Place(0, 0, (), {}), dict.fromkeys(SPLITS, 0))
     files = journal["files"] if journal else dict.fromkeys(SPLITS, 0)
     about = settings["format"] | {
@@ -128,7 +147,8 @@ def _note(out: Path, settings: dict[str, Any], mark: Mark, writers: dict[Split, 
     marks = [mark, *(writer.since for writer in writers.values() if writer.since is not None)]
     first = min(marks, key=lambda each: each.place.events)
     files = {split: writer.files for split, writer in writers.items()}
-    write_json(out / JOURNAL, settings | {"files": files, "mark": asdict(first)})
+    with writing(out / JOURNAL, _GOES_ON, DataError):
+        write_json(out / JOURNAL, settings | {"files": files, "mark": asdict(first)})
 
 
 def _sums(out: Path, sources: list[dict[str, str]], place: Place, events: dict[Split, int]) -> dict[str, Any]:
@@ -145,9 +165,9 @@ def _sums(out: Path, sources: list[dict[str, str]], place: Place, events: dict[S
             "inspect`, or select less"
         )
     files = events_held(out)
-    held = {split: sum(count for name, count in files.items() if name.startswith(f"{split}/")) for split in SPLITS}
-    if held != events or sum(held.values()) != kept:
-        raise DataError(f"{out} holds {held} where {events} of {kept} kept events belong: remove it, and convert again")
+    each = {split: sum(count for name, count in files.items() if name.startswith(f"{split}/")) for split in SPLITS}
+    if each != events or sum(each.values()) != kept:
+        raise DataError(f"{out} holds {each} where {events} of {kept} kept events belong: remove it, and convert again")
     flows = [source | {"cuts": place.finished[number]} for number, source in enumerate(sources)]
     return {"sources": flows, "cuts": cuts, "events": events, "files": files}
 

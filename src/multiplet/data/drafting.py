@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from multiplet.data.expressions import quote
-from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, P4
+from multiplet.data.formats.constituents import COMPUTED
 from multiplet.data.formats.jetclass_layout import JET, PART, POINTS
 from multiplet.data.guesses import four_vectors, split
 from multiplet.data.inspection import FileLook
@@ -17,7 +17,6 @@ from multiplet.data.samples import Collection, ColumnLook
 from multiplet.errors import DataError
 from multiplet.files import flush
 
-_COMPUTED = {column.name for column in (*P4, *ANGLES, *AXIS, COUNT)}
 _KNOWN = {column.name: column for column in (*POINTS, *JET)}
 _SPELLED = {branch.removeprefix("part_").lower(): name for name, branch in PART.items()}  # JetClass's spelling of ours
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # which YAML does not take for texts
@@ -157,7 +156,7 @@ def _point_lines(points: Collection, columns: Mapping[str, ColumnLook]) -> Itera
         yield f"  pdg_id: {_refer(pdg)}  # guessed: gives charge and kind of the particles"
     rest = [name for name in names if name not in (*taken, pdg)]
     lines: list[str] = []
-    used = set(_COMPUTED)
+    used = set(COMPUTED)
     for name in rest:
         one = columns[name]
         members = _members(name, one) if len(one.field.width) == 2 else [name]

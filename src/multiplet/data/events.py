@@ -85,7 +85,10 @@ class EventFiles:
 
     def _part(self, split: Split) -> _Split:
         if split not in self._parts:
-            raise DataError(f"{self.path} has no {split} split: there is no {self.path / split}/00000.arrow")
+            raise DataError(
+                f"{self.path} has no {split} split: there is no {self.path / split}/00000.arrow; convert with a share "
+                "for it, or correct the path"
+            )
         return self._parts[split]
 
     def _places(self, split: Split, indices: np.ndarray) -> np.ndarray:

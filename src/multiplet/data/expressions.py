@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from multiplet.data.arithmetic import BITS, LOGIC, NUMPY, OPERATORS, OVER_POINTS, OWN, reduced
-from multiplet.data.formats.fields import Jagged
+from multiplet.data.formats.fields import Jagged, same
 from multiplet.errors import DataError
 from multiplet.spec import did_you_mean
 
@@ -237,11 +237,6 @@ class _Parser:
         if (kind := np.result_type(value).kind) not in "biu":
             raise self.fault(node, "a condition is needed and this is a number", "compare it, as in x > 0")
         return value if kind == "b" else np.not_equal(value, 0)
-
-
-def same(offsets: np.ndarray, others: np.ndarray | None) -> bool:
-    """Whether two columns have lists of the same lengths."""
-    return offsets is others or (others is not None and np.array_equal(offsets, others))
 
 
 def _spread(value: _Value, offsets: np.ndarray | None) -> Any:

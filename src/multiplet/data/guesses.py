@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import pi
 
@@ -100,8 +100,3 @@ def role(name: str, depth: int, seen: Summary) -> str:
     if _INDEX.search(name) and seen.whole:
         return "index"
     return member(name) or ("flag" if zero_one and seen.distinct <= 2 else "")
-
-
-def one_hot(sums: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Stems whose flags add up to exactly one in every entry, given the least and largest sum of each."""
-    return [stem for stem, (least, most) in sums.items() if least == most == 1]

@@ -117,12 +117,11 @@ def _title(look: TableLook, columns: int) -> str:
 
 def _about(one: Collection) -> str:
     """A collection in a line: how many there are, and whether they have four-momenta."""
-    like = f"; as many as {', '.join(map(plain, one.like[:3]))}" if one.like else ""
+    like = f"; as many as {', '.join(one.like[:3])}" if one.like else ""
     whole = four_vectors(one.columns)
     momenta = "; four-momenta from " + ", ".join(next(iter(whole.values()))) if whole else ""
-    return (
-        f"{plain(one.name)}: {len(one.columns)} columns of lists of {one.mean:.1f}, at most {one.most}{momenta}{like}"
-    )
+    lists = f"{len(one.columns)} columns of lists of {one.mean:.1f}, at most {one.most}"
+    return plain(f"{one.name}: {lists}{momenta}{like}")
 
 
 def _grid(rows: Sequence[tuple[str, ...]], width: int, kinds: int, header: bool) -> Table:
@@ -174,5 +173,5 @@ def _note(one: ColumnLook) -> str:
     if one.values > 1 and one.low == one.high and one.role != "identifier":
         parts.append("constant")
     if not one.values:
-        parts.append(plain(one.fault) or "no values")
-    return "; ".join(parts)
+        parts.append(one.fault or "no values")
+    return plain("; ".join(parts))

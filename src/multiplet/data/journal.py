@@ -14,7 +14,7 @@ from typing import Any
 
 from multiplet.data.arrow import EventFile
 from multiplet.data.events import SPLITS, Split
-from multiplet.data.formats.sources import present
+from multiplet.data.formats.sources import present, reading
 from multiplet.data.turns import Place
 from multiplet.errors import DataError
 from multiplet.files import read_json, sha256
@@ -53,7 +53,9 @@ def hash_sources(paths: Mapping[str, Path]) -> list[dict[str, str]]:
     """Name and SHA-256 of each source; DataError where two hold the same bytes."""
     seen: dict[str, str] = {}
     for name, path in paths.items():
-        if (digest := sha256(path)) in seen:
+        with reading(path, "its bytes"):
+            digest = sha256(path)
+        if digest in seen:
             raise DataError(f"{path} holds the same bytes as {seen[digest]}: their events would be in two splits")
         seen[digest] = name
     return [{"name": name, "sha256": digest} for digest, name in seen.items()]

@@ -9,6 +9,7 @@ from math import nan, prod
 import numpy as np
 
 from multiplet.data import guesses
+from multiplet.data.columns import count_offsets
 from multiplet.data.formats.fields import Field, Held, Jagged, Table
 from multiplet.errors import MultipletError
 
@@ -128,8 +129,8 @@ def _joined(parts: Sequence[Jagged]) -> Jagged:
     values = np.concatenate([part.values for part in parts])
     if parts[0].offsets is None:
         return Jagged(values)
-    counts = np.concatenate([np.diff(part.offsets) for part in parts if part.offsets is not None])
-    return Jagged(values, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    counts = [np.diff(part.offsets) for part in parts if part.offsets is not None]
+    return Jagged(values, count_offsets(np.concatenate(counts)))
 
 
 def _column(given: Field, values: np.ndarray) -> ColumnLook:

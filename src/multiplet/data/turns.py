@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multiplet.data.columns import IDENTITY, ORIGIN, Column, Columns
+from multiplet.data.columns import IDENTITY, ORIGIN, Column, Columns, count_offsets
 from multiplet.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Turns:
 
     def _join(self, pieces: Sequence[_Piece]) -> Columns:
         schema = [column for column in self._one_schema(pieces) if column.name not in ORIGIN]
-        counts = np.concatenate([np.diff(piece.columns.offsets[piece.start : piece.stop + 1]) for piece in pieces])
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        counts = [np.diff(piece.columns.offsets[piece.start : piece.stop + 1]) for piece in pieces]
+        offsets = count_offsets(np.concatenate(counts))
         values = {column.name: np.concatenate([_values(piece, column) for piece in pieces]) for column in schema}
         lengths = [piece.stop - piece.start for piece in pieces]
         values[ORIGIN[0]] = np.repeat(np.array([piece.file for piece in pieces], np.int32), lengths)
@@ -128,10 +128,13 @@ def _values(piece: _Piece, column: Column) -> np.ndarray:
 
 
 def _by_kind(paths: Sequence[Path]) -> list[int]:
-    """The order in which the files are opened: one of each kind, then the next of each."""
-    kinds: dict[str, list[int]] = {}
+    """The order in which the files are opened: one of each kind, then the next of each.
+
+    A kind is what files of a folder are called but for their number: signal/0.root and background/0.root are of two.
+    """
+    kinds: dict[tuple[Path, str], list[int]] = {}
     for number, path in enumerate(paths):
-        kinds.setdefault(path.name.removesuffix(path.suffix).rstrip("0123456789"), []).append(number)
+        kinds.setdefault((path.parent, path.stem.rstrip("0123456789")), []).append(number)
     return [number for group in zip_longest(*kinds.values()) for number in group if number is not None]
 
 

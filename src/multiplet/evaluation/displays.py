@@ -11,10 +11,19 @@ from matplotlib.figure import Figure
 
 from multiplet.data.events import Events, Split
 from multiplet.evaluation.plots import describe, jet_display
+from multiplet.evaluation.spacepoints import spacepoint_displays
 from multiplet.files import read_json
 from multiplet.recipe import open_run
 from multiplet.representation.jets import FLAGS, JetConstituents
 from multiplet.tasks.classify import Classify
+
+
+def displays(run: Path | str, known: Sequence[type] = ()) -> dict[str, Figure]:
+    """Displays of some events of a run, by title; none where it was not evaluated, or there are none for its task.
+
+    Raises DataError where the events that were evaluated are no longer there.
+    """
+    return jet_displays(run, known) or spacepoint_displays(open_run(run, known))
 
 
 def jet_displays(run: Path | str, known: Sequence[type] = (), wanted: int = 4) -> dict[str, Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from multiplet.data.events import SPLITS, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
 from multiplet.evaluation.scores import require_same, score
-from multiplet.files import seal, write_atomically, write_json
+from multiplet.files import seal, write_atomically, write_json, writing
+from multiplet.metrics import Binned
 from multiplet.progress import Show, Silent
 from multiplet.recipe import open_run
 
@@ -38,7 +40,12 @@ def evaluate(
     """
     opened = open_run(run, known)
     model = opened.model().to(pick_device(device))
-    dataset = Events(data or opened.recipe.data.path).open()
+    try:
+        dataset = Events(data or opened.recipe.data.path).open()
+    except DataError as error:
+        if data or Path(opened.recipe.data.path).exists():
+            raise
+        raise DataError(f"{error}; or say where the run's events are now (--data)") from error
     if not dataset.size(split):
         held = ", ".join(f"{name} {dataset.size(name)}" for name in SPLITS)
         raise DataError(
@@ -54,7 +61,8 @@ def evaluate(
     start = time.monotonic()
     table = score(model, dataset, split, list(keep), show or Silent())
     measured = model.objective.measure(table)
-    write_atomically(opened.path / "predictions.parquet", lambda aside: pq.write_table(pa.table(table), aside))
+    with writing(predictions := opened.path / "predictions.parquet", then=""):
+        write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
     metrics: dict[str, Any] = {
         "split": split,
         "data": str(dataset.path),
@@ -74,6 +82,16 @@ def evaluate(
     }
     if measured.confusion is not None:
         metrics["confusion"] = {"classes": list(measured.classes), "counts": measured.confusion.astype(int).tolist()}
-    write_json(opened.path / "metrics.json", metrics)
-    seal(opened.path)
+    if measured.binned:
+        metrics["binned"] = [_record(binned) for binned in measured.binned]
+    with writing(opened.path / "metrics.json", then=""):
+        write_json(opened.path / "metrics.json", metrics)
+        seal(opened.path)
     return metrics
+
+
+def _record(binned: Binned) -> dict[str, Any]:
+    """Lists in place of estimates, null where there are too few."""
+    names = ("value", "low", "high")
+    of = {name: [getattr(estimate, name) if estimate else None for estimate in binned.estimates] for name in names}
+    return {**asdict(binned), "estimates": of}

@@ -15,17 +15,18 @@ import pyarrow.parquet as pq
 from multiplet.errors import CorruptError, RunError
 from multiplet.files import read_json
 
-MOST_EVENTS = 1_000_000  # drawn in curves; more are thinned evenly
+MOST_ROWS = 1_000_000  # drawn in curves; more are thinned evenly
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Labelled events (E,) with class scores (E, C), thinned to `len(label)` of `events`."""
+    """Labelled events, or points of events, (E,) with class scores (E, C), thinned to `len(label)` of `rows`."""
 
     classes: tuple[str, ...]
     label: np.ndarray
     scores: np.ndarray
-    events: int
+    rows: int
+    counted: str  # what a row is: events or points
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _scores(file: Path, label: str) -> Scores | None:
         names = [name for name in parquet.schema_arrow.names if name.startswith("score_")]
         if not names or label not in parquet.schema_arrow.names:
             return None
-        step = 1 + parquet.metadata.num_rows // MOST_EVENTS
+        step = 1 + parquet.metadata.num_rows // MOST_ROWS
         batches = [_every(batch, step) for batch in parquet.iter_batches(65536, columns=[label, *names])]
     except pa.ArrowInvalid as error:
         raise CorruptError(f"{file} is not a Parquet file ({error}): evaluate the run again") from error
@@ -115,9 +116,10 @@ def _scores(file: Path, label: str) -> Scores | None:
     labelled = columns[label] >= 0
     scores = np.stack([columns[name][labelled] for name in names], 1)
     classes = tuple(name.removeprefix("score_") for name in names)
-    return Scores(classes, columns[label][labelled].astype(np.int64), scores, parquet.metadata.num_rows)
+    counted = "points" if "point" in parquet.schema_arrow.names else "events"
+    return Scores(classes, columns[label][labelled].astype(np.int64), scores, parquet.metadata.num_rows, counted)
 
 
 def _every(batch: pa.RecordBatch, step: int) -> dict[str, np.ndarray]:
-    """Every step-th event, so that files sorted by class are thinned evenly too."""
+    """Every step-th row, so that files sorted by class are thinned evenly too."""
     return {name: batch.column(name).to_numpy(zero_copy_only=False)[::step] for name in batch.schema.names}

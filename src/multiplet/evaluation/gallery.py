@@ -9,6 +9,7 @@ import numpy as np
 from multiplet.evaluation.folder import Folder
 from multiplet.evaluation.page import Html, element, join, picture
 from multiplet.evaluation.plots import Series, confusion_matrix, loss_curves, rejection_curves, score_histograms
+from multiplet.evaluation.track_plots import Curve, binned_metrics
 from multiplet.metrics import Rejection, rejection, two_class_score
 
 MOST_CURVES = 10  # signal classes with rejection curves of their own
@@ -55,12 +56,14 @@ def _references(folders: Sequence[Folder], name: str) -> dict[str, float]:
 def classification(folders: Sequence[Folder]) -> Html:
     """Rejection curves of all runs, then each run's confusion matrix and scores; empty where no run has them."""
     pictures = [*_rejections(folders), *_confusions(folders), *_histograms(folders)]
-    thinned = [f"{f.name}: every curve is drawn from {len(f.scores.label):,} of {f.scores.events:,} events."
-               for f in folders if f.scores and len(f.scores.label) < f.scores.events]  # fmt: skip
+    thinned = [f"{f.name}: every curve is drawn from {len(f.scores.label):,} of {f.scores.rows:,} {f.scores.counted}."
+               for f in folders if f.scores and len(f.scores.label) < f.scores.rows]  # fmt: skip
     return join(gallery(pictures), *(element("p", text, class_="quiet") for text in thinned))
 
 
 def _rejections(folders: Sequence[Folder]) -> Iterator[Html]:
+    """None of points: they are not independent, and there are many; their confusion matrix says what there is."""
+    folders = [folder for folder in folders if folder.scores and folder.scores.counted == "events"]
     classes = next((folder.scores.classes for folder in folders if folder.scores), ())
     background = _background(folders, classes)
     for signal in [name for name in classes if name != background][:MOST_CURVES]:
@@ -92,7 +95,8 @@ def _confusions(folders: Sequence[Folder]) -> Iterator[Html]:
         if folder.metrics and (counted := folder.metrics.get("confusion")):
             classes, counts = [str(name) for name in counted["classes"]], np.asarray(counted["counts"])
             share = np.trace(counts) / max(counts.sum(), 1)
-            alt = f"Confusion matrix of {folder.name}: {share:.1%} of {counts.sum():,} events are on the diagonal."
+            rows = folder.scores.counted if folder.scores else "events"
+            alt = f"Confusion matrix of {folder.name}: {share:.1%} of {counts.sum():,} {rows} are on the diagonal."
             yield picture(confusion_matrix(counts, classes), alt)
 
 
@@ -104,7 +108,26 @@ def _histograms(folders: Sequence[Folder]) -> Iterator[Html]:
             code = 1 - background if len(held.classes) == 2 else background
             columns = {name: held.scores[held.label == n, code] for n, name in enumerate(held.classes[:MOST_LINES])}
             name = held.classes[code]
-            yield picture(score_histograms(columns, name), f"Score of {name} by true class, {folder.name}.")
+            figure = score_histograms(columns, name, counted=held.counted)
+            yield picture(figure, f"Score of {name} by true class, {folder.name}.")
+
+
+def in_bins(folders: Sequence[Folder]) -> Html:
+    """A figure a quantity that metrics were binned in, a panel a metric, all runs in each."""
+    found: dict[str, dict[str, dict[str, Curve]]] = {}  # label of an axis → metric → run
+    counts: dict[str, list[str]] = {}
+    for folder in folders:
+        for one in (folder.metrics or {}).get("binned", ()):
+            values = [np.array(one["estimates"][key], float) for key in ("value", "low", "high")]
+            found.setdefault(str(one["label"]), {}).setdefault(str(one["metric"]), {})[folder.name] = Curve(
+                np.array(one["edges"], float), *values
+            )
+            held = f"{folder.name} has {sum(one['counts']):,} {one['counted']} and {one['outside']:,} beyond the edges"
+            counts.setdefault(str(one["label"]), []).append(held)
+    return gallery([
+        picture(binned_metrics(curves, label), f"{' and '.join(curves)} against {label}: {'; '.join(counts[label])}.")
+        for label, curves in found.items()
+    ])  # fmt: skip
 
 
 def gallery(pictures: Sequence[Html]) -> Html:

@@ -18,13 +18,14 @@ from multiplet.checkpoint import require_newest
 from multiplet.data.columns import IDENTITY, Column
 from multiplet.data.formats import FORMATS, Format, find
 from multiplet.data.formats.events import EventFormat
+from multiplet.data.formats.sources import reading
 from multiplet.data.formats.table import table
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError, MultipletError, RecipeError
 from multiplet.evaluation.output import Append, check_output, open_output
 from multiplet.evaluation.pieces import Piece, blank, read_pieces
 from multiplet.evaluation.scores import require_same, rows, score
-from multiplet.files import read_json, sha256, write_atomically
+from multiplet.files import read_json, sha256, write_atomically, writing
 from multiplet.model import Model, load_weights
 from multiplet.progress import Show, Silent
 from multiplet.recipe import Run, open_run
@@ -47,8 +48,9 @@ def predict(
 ) -> dict[str, Any]:
     """Apply a run's newest valid checkpoint to files, and write a Parquet or ROOT file `out`.
 
-    The files are of a `format`, a folder standing for the event files in it, or anything that a `mapping` describes;
-    of the latter, labels, weight and truth are not read, as new files need not have them.
+    The files are of a `format`, a folder standing for the event files in it, or anything that a `mapping` describes.
+    Labels and other truth are not needed: of a format they are read where they are there, of a mapping never, nor the
+    weight.
 
     One row an event, none left out but by a mapping's selection, in the order of the files: `file`, `entry` (which of
     the events in the file, cut ones counted), `points` it has, the event's columns and truth (or those in `columns`),
@@ -68,7 +70,7 @@ def predict(
     if mapping is not None:
         reader, sources = table(Path(mapping), [str(file) for file in named], labelled=False)
     else:
-        reader = find(format) if isinstance(format, str) else format
+        reader = find(format, labelled=False) if isinstance(format, str) else format
         sources = _sources(named, reader)
     if out.resolve() in [source.resolve() for source in sources]:
         raise DataError(f"{out} is one of the files to read: write somewhere else")
@@ -84,7 +86,8 @@ def predict(
         "versions": {name: version(name) for name in ("multiplet", "torch")} | {"python": platform.python_version()},
         "format": reader.provenance(),
     }
-    write_atomically(out, lambda aside: job.write(aside, out.suffix, sources, about, show or Silent()))
+    with writing(out, then="", kind=DataError):
+        write_atomically(out, lambda aside: job.write(aside, out.suffix, sources, about, show or Silent()))
     return about
 
 
@@ -141,9 +144,9 @@ class _Job:
                     show.update(number, len(sources), f"{about['events']:,} events")
                 total.update(cuts)
                 about["cuts"] = dict(total)
-                about["sources"].append(
-                    {"file": str(source), "bytes": source.stat().st_size, "sha256": sha256(source), "cuts": dict(cuts)}
-                )
+                with reading(source, "its bytes"):
+                    said = {"file": str(source), "bytes": source.stat().st_size, "sha256": sha256(source)}
+                about["sources"].append(said | {"cuts": dict(cuts)})
             if append is None:
                 raise DataError(f"there is no event in {', '.join(map(str, sources))}")
         show.update(len(sources), len(sources), f"{about['events']:,} events")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from multiplet.errors import RunError
 from multiplet.evaluation.folder import Folder, read_folders
-from multiplet.evaluation.gallery import classification, gallery, losses
+from multiplet.evaluation.gallery import classification, gallery, in_bins, losses
 from multiplet.evaluation.page import Html, element, join, page, picture, table
 from multiplet.files import seal, write_atomically
 from multiplet.spec import KIND
@@ -43,6 +43,7 @@ def write_report(
         "Runs": _runs(folders),
         "Training": losses(folders),
         "Classification": classification(folders),
+        "In bins": in_bins(folders),
         "Figures": gallery([picture(figure, title) for title, figure in (figures or {}).items()]),
         "How to reproduce": _commands(folders),
         "Recipes": join(*map(_recipe, folders)),

@@ -10,52 +10,85 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from multiplet.backbones.nothing import Nothing
 from multiplet.errors import RunError
 from multiplet.evaluation.plots import label_efficiency
 from multiplet.metrics import Difference, paired_difference
-from multiplet.recipe import open_run
+from multiplet.recipe import Recipe, open_run
 from multiplet.tasks.classify import Classify
+from multiplet.tasks.tag import Tag
+from multiplet.tasks.tracks import Tracks
+from multiplet.track_metrics import NONE, adjusted_rand_of_each, overlaps, pair_sums
 
-WAYS = {"Scratch": "from scratch", "FineTune": "fine-tuned", "Frozen": "frozen"}
+WAYS = {
+    "FineTune": "fine-tuned",
+    "Frozen": "frozen",
+    "FrozenRandom": "frozen at random",
+    "Scratch": "from scratch",
+    "Nothing": "without an encoder",
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluated classification run: how it was adapted, on how many labels, and which events it got right."""
+    """One evaluated run of a task: how it was adapted, on how many labels, and what each event is worth by a metric."""
 
+    metric: str
     way: str
     labels: int
     seed: tuple[int, int]  # of the recipe, and the place its labelled events start at
-    right: np.ndarray  # (events,) 0 or 1, in file order
+    values: np.ndarray  # (events,), in file order
 
     @property
-    def accuracy(self) -> float:
-        """The share of events got right."""
-        return float(self.right.mean())
+    def mean(self) -> float:
+        """Over events."""
+        return float(self.values.mean())
 
 
 def rows(runs: Sequence[Path | str], known: Sequence[type] = ()) -> list[Row]:
-    """The evaluated classification runs among these; others are left out."""
+    """The evaluated runs of tasks with a label among these; others are left out.
+
+    Raises DataError where all events of a folder were trained on, and it is no longer there to count them.
+    """
     found = []
     for run in runs:
         opened = open_run(run, known)
-        file = opened.path / "predictions.parquet"
-        if not isinstance(opened.recipe.objective, Classify) or not file.is_file():
+        file, objective = opened.path / "predictions.parquet", opened.recipe.objective
+        if not isinstance(objective, Classify | Tag | Tracks) or not file.is_file():
             continue
-        table = pq.read_table(file)
-        names = [name for name in table.column_names if name.startswith("score_")]
-        scores = np.stack([table[name].to_numpy() for name in names], axis=1)
+        metric, values = _tracks(file, objective) if isinstance(objective, Tracks) else _classes(file, objective)
         data = opened.recipe.data
         labels = data.take if data.take is not None else data.open().size("train")
-        label = table[opened.recipe.objective.label].to_numpy()
-        right = (scores.argmax(1) == label)[label >= 0]
-        way = WAYS.get(type(opened.recipe.adapt).__name__, type(opened.recipe.adapt).__name__)
-        found.append(Row(way, labels, (opened.recipe.seed, data.skip), right.astype(np.int8)))
+        found.append(Row(metric, _way(opened.recipe), labels, (opened.recipe.seed, data.skip), values))
     return found
 
 
+def _way(recipe: Recipe) -> str:
+    name = "Nothing" if isinstance(recipe.encoder.backbone, Nothing) else type(recipe.adapt).__name__
+    return WAYS.get(name, name)
+
+
+def _classes(file: Path, objective: Classify | Tag) -> tuple[str, np.ndarray]:
+    """Whether each labelled event was right, or the share of its labelled points that were."""
+    names = [name for name in pq.read_schema(file).names if name.startswith("score_")]
+    table = pq.read_table(file, columns=["index", objective.label, *names])
+    label = table[objective.label].to_numpy()
+    right = (np.stack([table[name].to_numpy() for name in names], axis=1).argmax(1) == label)[label >= 0]
+    _, event = np.unique(table["index"].to_numpy()[label >= 0], return_inverse=True)
+    name = "accuracy" if isinstance(objective, Classify) else f"accuracy of {objective.label} in an event"
+    return name, np.bincount(event, right) / np.bincount(event)
+
+
+def _tracks(file: Path, objective: Tracks) -> tuple[str, np.ndarray]:
+    """The adjusted Rand index of each event."""
+    table = pq.read_table(file, columns=["index", objective.label, "found"])
+    index, event = np.unique(table["index"].to_numpy(), return_inverse=True)
+    true, found = np.maximum(table[objective.label].to_numpy(), NONE), table["found"].to_numpy()
+    return "adjusted Rand index of an event", adjusted_rand_of_each(pair_sums(overlaps(event, true, found, len(index))))
+
+
 def label_figure(found: Sequence[Row]) -> Figure | None:
-    """Accuracy against the number of labels for each way; None where there are not two numbers of labels."""
+    """The metric of these rows against the number of labels for each way; None without two numbers of labels."""
     if len({row.labels for row in found}) < 2:
         return None
     series = {}
@@ -63,23 +96,23 @@ def label_figure(found: Sequence[Row]) -> Figure | None:
         mine = [row for row in found if row.way == way]
         labels = sorted({row.labels for row in mine})
         seeds = min(sum(row.labels == count for row in mine) for count in labels)
-        values = [sorted((r.seed, r.accuracy) for r in mine if r.labels == count)[:seeds] for count in labels]
-        series[way] = np.array(labels), np.array([[accuracy for _, accuracy in column] for column in values])
-    return label_efficiency(series, "accuracy")
+        values = [sorted((r.seed, r.mean) for r in mine if r.labels == count)[:seeds] for count in labels]
+        series[way] = np.array(labels), np.array([[mean for _, mean in column] for column in values])
+    return label_efficiency(series, found[0].metric)
 
 
 def _by_seed(found: Sequence[Row]) -> dict[tuple[int, int], np.ndarray]:
     """Raises RunError where two runs claim to be the same, or were tested on other numbers of events."""
-    if len({row.seed for row in found}) < len(found) or len({len(row.right) for row in found}) > 1:
+    if len({row.seed for row in found}) < len(found) or len({len(row.values) for row in found}) > 1:
         raise RunError(
             f"among the {found[0].way} runs on {found[0].labels} labels two share a seed, or were tested on other "
             "events: compare runs of one study only"
         )
-    return {row.seed: row.right for row in found}
+    return {row.seed: row.values for row in found}
 
 
 def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "from scratch") -> dict[int, Difference]:
-    """Labels → accuracy of `first` minus `second`, paired over the seeds that both have, if two or more."""
+    """Labels → the rows' metric of `first` minus `second`, paired over the seeds that both have, if two or more."""
     result = {}
     for count in sorted({row.labels for row in found}):
         a, b = (_by_seed([row for row in found if (row.way, row.labels) == (way, count)]) for way in (first, second))

@@ -7,6 +7,8 @@ from typing import Any
 import matplotlib
 from cycler import cycler
 
+from multiplet.errors import printable
+
 # Told apart by the colour-blind and in print: arXiv 2107.02270.
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
 INK, QUIET = "#1a1a1a", "#62676d"
@@ -43,5 +45,6 @@ def look(number: int) -> dict[str, Any]:
 
 def plain(name: str) -> str:
     """A name as matplotlib is to show it: no mathematics, no hidden legend entry, not longer than a legend is wide."""
+    name = printable(name)
     short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")

@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
-from multiplet.errors import DataError
-from multiplet.evaluation.displays import jet_displays
+from matplotlib.figure import Figure
+
+from multiplet.errors import DataError, RunError
+from multiplet.evaluation.displays import displays
 from multiplet.evaluation.report import write_report
-from multiplet.evaluation.study import differences, label_figure, rows
-from multiplet.recipe import open_run
-from multiplet.tasks.classify import Classify
+from multiplet.evaluation.study import WAYS, Row, differences, label_figure, rows
 
 
 def report(runs: Sequence[Path | str], out: Path | None = None, known: Sequence[type] = ()) -> Path:
     """Write one self-contained page of these runs and give its path: `out`, or report.html in the first run.
 
-    With several evaluated classifiers it holds accuracy against the number of labels and paired differences over
-    seeds; with the events at hand, displays of single ones. `known` are classes of your own in a recipe. Raises RunError for a folder that is no run.
+    With several evaluated runs of a task it holds a metric of theirs against the number of labels, and the paired
+    differences over seeds between ways of adapting; with the events at hand, displays of single ones, of the first run
+    that has any. `known` are classes of your own in a recipe. Raises RunError for a folder that is no run.
     """
     paths = [Path(run) for run in runs]
-    found = rows(paths, known)
-    figure = label_figure(found)
-    figures = {"Accuracy and the number of labels": figure} if figure else {}
-    notes = [
-        f"{labels:,} labels, accuracy fine-tuned minus from scratch: {difference}"
-        for labels, difference in differences(found).items()
-    ]
-    classifiers = [path for path in paths if isinstance(open_run(path, known).recipe.objective, Classify)]
+    figures: dict[str, Figure] = {}
+    notes: list[str] = []
+    if len(paths) > 1:
+        try:
+            found = rows(paths, known)
+            for metric in dict.fromkeys(row.metric for row in found):
+                _compare([row for row in found if row.metric == metric], figures, notes)
+        except (DataError, RunError) as error:
+            notes.append(f"No differences over seeds: {error}")
     try:
-        figures |= jet_displays(classifiers[0], known) if classifiers else {}
+        figures |= next((shown for path in paths if (shown := displays(path, known))), {})
     except DataError as error:  # the events may be elsewhere by now; the page is worth having without
         notes.append(f"No event displays: {error}")
     return write_report(paths, out, figures, notes)
+
+
+def _compare(found: Sequence[Row], figures: dict[str, Figure], notes: list[str]) -> None:
+    """Add what rows of one metric show."""
+    metric = found[0].metric
+    if figure := label_figure(found):
+        figures[f"{metric[0].upper()}{metric[1:]} and the number of labels"] = figure
+    ways = [way for way in WAYS.values() if any(row.way == way for row in found)]
+    notes += [
+        f"{labels:,} labels, {metric} {first} minus {second}: {difference}"
+        for first, second in combinations(ways, 2)
+        for labels, difference in differences(found, first, second).items()
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from multiplet.errors import printable
@@ -13,7 +13,7 @@ from multiplet.errors import printable
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]], wanted: tuple[str, ...] = ()) -> Table:
     """One column a run, one row a metric (those wanted, or all); values with their intervals."""
-    table = Table("metric", *map(_text, metrics))
+    table = Table("metric", *(Column(_text(run)) for run in metrics))
     names = wanted or tuple(dict.fromkeys(name for run in metrics.values() for name in run["metrics"]))
     for name in names:
         table.add_row(_text(name), *(format_estimate(run["metrics"].get(name)) for run in metrics.values()))

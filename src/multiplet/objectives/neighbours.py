@@ -24,7 +24,7 @@ from multiplet.representation.tokens import Shape, Tokens, gather
 from multiplet.spec import did_you_mean
 
 CONTEXT_FREE = "next_neighbours, point alone"
-_BLOCK = 1 << 17  # distances computed at a time: what fits in a core's cache
+_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 22}  # distances at a time: a core's cache; not tuned on a GPU
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class NextNeighbours:
     `periods` are those of the coordinates where they wrap, in standardised units, 0 where they do not; `relative`
     predicts differences to the point itself. Losses are means over an event, or with `by_point` over all points of a
     batch, as published. `reference` trains beside it a head that sees the point itself and nothing before it.
+
+    It is meant for causal encoders: one that sees the whole event (`Transformer`, `bidirectional`) finds the answer
+    among what it is given.
     """
 
     k: int = 30
@@ -69,11 +72,13 @@ class NextNeighboursNet(nn.Module):
     """NextNeighbours, running: one linear map from each token's output to k coordinates."""
 
     references: dict[str, float] = {}  # noqa: RUF012
+    at: Tensor
 
     def __init__(self, spec: NextNeighbours, encoder: Encoder, shape: Shape) -> None:
         super().__init__()
         self.spec = spec
-        self.at = [shape.targets.index(name) for name in spec.coordinates]
+        at = torch.tensor([shape.targets.index(name) for name in spec.coordinates])
+        self.register_buffer("at", at, persistent=False)
         numbers = spec.k * len(self.at)
         self.out = Linear(encoder.width, numbers, encoder.param, bias=True, zero=encoder.param.zero_readout)
         self.alone: nn.Sequential | None = None
@@ -169,11 +174,11 @@ def next_neighbours(
     found = points.new_zeros((events, rows, k), dtype=torch.long)
     valid = torch.zeros((events, rows, k), dtype=torch.bool, device=points.device)
     columns = points.unbind(-1)
-    place = torch.arange(rows, device=points.device)
+    place, most = torch.arange(rows, device=points.device), _BLOCK.get(points.device.type, _BLOCK["cpu"])
     padded = place >= counts[:, None]
     start = 0
     while start < rows - 1:
-        stop = min(start + max(1, _BLOCK // max(events * (rows - start), 1)), rows - 1)
+        stop = min(start + max(1, most // max(events * (rows - start), 1)), rows - 1)
         distance = _distances(columns, start, stop, periods)
         distance.masked_fill_(padded[:, None, start + 1 :], torch.inf)
         if stop - start > 1:  # a candidate comes after the point itself

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multiplet import kinematics
 from multiplet.cloud import Cloud
-from multiplet.data.columns import IDENTITY, ORIGIN
+from multiplet.data.columns import EVENT_NAMES
 from multiplet.representation.features import BIT, Feature, Log, SymLog
 
 FLAGS = ("is_electron", "is_muon", "is_photon", "is_charged_hadron", "is_neutral_hadron")
@@ -48,7 +48,7 @@ class JetConstituents:
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,): the event columns, without the identity."""
-        return {name: value for name, value in cloud.event.items() if name not in (IDENTITY, *ORIGIN)}
+        return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES}
 
 
 _TRACK = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multiplet.cloud import Cloud
-from multiplet.data.columns import IDENTITY, ORIGIN, Column
+from multiplet.data.columns import EVENT_NAMES, Column
 from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
@@ -28,7 +28,7 @@ class Measured:
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,), without the identity."""
-        return {name: value for name, value in cloud.event.items() if name not in (IDENTITY, *ORIGIN)}
+        return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES}
 
 
 Quantities = Measured | JetConstituents | Spacepoints

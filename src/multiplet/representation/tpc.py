@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multiplet import kinematics
 from multiplet.cloud import Cloud
-from multiplet.data.columns import IDENTITY, ORIGIN
+from multiplet.data.columns import EVENT_NAMES
 from multiplet.representation.features import Feature, Published
 from multiplet.representation.raster import RasterScan
 
@@ -30,7 +30,7 @@ class Spacepoints:
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,): the event columns, without the identity."""
-        return {name: value for name, value in cloud.event.items() if name not in (IDENTITY, *ORIGIN)}
+        return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES}
 
 
 # FM4NPP's published numbers (arXiv 2508.14087): energy to mean 0 and spread 1, the others to [0, 1] over |η| < 2, all φ

@@ -20,21 +20,13 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.layers import LayerNorm, full_precision
-from multiplet.metrics import Measured, bootstrap
+from multiplet.metrics import Measured
 from multiplet.parametrisation import Parametrisation, declare_vector
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 from multiplet.tasks.matching import Weights, one_hot_tracks, track_losses
-from multiplet.track_metrics import (
-    NONE,
-    adjusted_rand,
-    adjusted_rand_of_each,
-    double_majority,
-    overlaps,
-    pair_sums,
-    ratio,
-    sums_of_each,
-)
+from multiplet.tasks.track_scores import measure_tracks
+from multiplet.track_metrics import NONE
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,8 @@ class Tracks:
     """Find the tracks that the truth column `label` numbers within each event; points where it is below 0 have none.
 
     At most `queries` tracks are found in an event. `weigh` are the weights of the parts of loss and matching; `by` are
-    truth columns of points that are kept with predictions, where there are, to show efficiency against.
+    truth columns of points, the particle's pT in GeV and its pseudorapidity, that are kept with predictions, where
+    there are, to show efficiency against.
     """
 
     label: str = "track"
@@ -145,23 +138,8 @@ class TracksNet(nn.Module):
         return {"found": query.masked_fill(score <= 0, NONE), "score": score}
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
-        """Adjusted Rand index, efficiency and purity by double majority, with 68 % bootstrap intervals over events."""
-        _, event = np.unique(table["index"], return_inverse=True)
-        events = int(event.max(initial=-1)) + 1
-        of = overlaps(event, np.maximum(table[self.spec.label], NONE), table["found"], events)
-        match, pairs = double_majority(of), pair_sums(of)
-        efficiency = sums_of_each(match.efficient, match.counted, of.true.event, events)
-        purity = sums_of_each(match.purity, match.judged, of.found.event, events)
-        good = sums_of_each(match.good, match.judged, of.found.event, events)
-        return Measured(
-            {
-                "adjusted Rand index, pooled": bootstrap(adjusted_rand, pairs),
-                "adjusted Rand index, mean": bootstrap(np.mean, adjusted_rand_of_each(pairs)),
-                "track efficiency": bootstrap(ratio, efficiency),
-                "track purity": bootstrap(ratio, purity),
-                "share of found tracks that match": bootstrap(ratio, good),
-            }
-        )
+        """As `measure_tracks`, in bins of the columns `by` as well."""
+        return measure_tracks(table, self.spec.label, self.spec.by)
 
 
 _LEAST = -13.8155  # ln 1e-6: no point is quite out of sight

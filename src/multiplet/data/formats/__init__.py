@@ -35,6 +35,7 @@ class Format(Protocol):
         ...
 
 
+MAPPED = "table"  # the format of all other files, which `table` in table.py makes of a mapping
 FORMATS: dict[str, Format] = {
     "events": EventFormat(),
     "jetclass": JetClass(),
@@ -45,13 +46,23 @@ FORMATS: dict[str, Format] = {
     "top": Top(),
     "tpcpp": TPCpp(),
 }
+_UNLABELLED: dict[str, Format] = {  # the same for files that may lack the truth, where that is otherwise needed
+    "jetclass": JetClass(labelled=False),
+    "jetclass2": JetClass2(labelled=False),
+    "jetnet": JetNet(labelled=False),
+    "omnilearned": OmniLearned(labelled=False),
+    "quark_gluon": QuarkGluon(labelled=False),
+    "top": Top(labelled=False),
+}
 
 
-def find(name: str) -> Format:
-    """The format called so; DataError naming those there are."""
+def find(name: str, labelled: bool = True) -> Format:
+    """The format called so; not `labelled`, truth that files lack is left out. DataError that says which there are."""
+    if name == MAPPED:
+        raise DataError(f"{MAPPED} stands for files that a mapping describes: give the mapping too")
     if name not in FORMATS:
         raise DataError(
-            f"there is no format {name!r}: {did_you_mean(name, FORMATS)}; other files need a mapping, which "
+            f"there is no format {name!r}: {did_you_mean(name, [*FORMATS, MAPPED])}; other files need a mapping, which "
             "`multiplet inspect FILE --draft mapping.yaml` begins"
         )
-    return FORMATS[name]
+    return FORMATS[name] if labelled else _UNLABELLED.get(name, FORMATS[name])

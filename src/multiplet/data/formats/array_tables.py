@@ -6,26 +6,21 @@ numbers, never for an allocation.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from multiplet.data.formats.fields import Field, Held, Jagged, Opened, Table, choose, members, numeric
 from multiplet.data.formats.hdf5 import dataset, names, open_hdf5, rows
+from multiplet.data.formats.npz import Npz, open_npz
 from multiplet.data.formats.pandas_table import Table as PandasTable
 from multiplet.data.formats.pandas_table import find_table
-from multiplet.data.formats.sources import present, reading, spans
-
-_ROW_BYTES = 16 << 20
-_WHOLE_BYTES = 2 << 30  # an array stored column by column is read as a whole
+from multiplet.data.formats.sources import reading, spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +53,8 @@ def hdf5_tables(source: Path) -> Iterator[Opened]:
 @contextmanager
 def npz_tables(source: Path) -> Iterator[Opened]:
     """An npz file and its arrays by their lengths."""
-    with reading(present(source), "the npz file"):
-        file = zipfile.ZipFile(source)
-    with file:
-        found: dict[str, _Array | str | None] = {}
-        for info in file.infolist():
-            with reading(source, f"the header of {info.filename}"):
-                found[info.filename.removesuffix(".npy")] = _stored(source, file, info)
-        yield _opened(source, found)
+    with open_npz(source) as file:
+        yield _opened(source, {name: _stored(file, name) for name in file.names})
 
 
 def _below(
@@ -102,53 +91,16 @@ def _sliced(source: Path, file: Any, path: str, step: int) -> Iterator[np.ndarra
         yield rows(source, node, start, stop)
 
 
-def _stored(source: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Array | str:
-    """An array of an npz file, or why it is none that can be read."""
-    with file.open(info) as stream:
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            return f"of version {version} of the npy format"
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, by_column, dtype = read(stream)
-        begin = stream.tell()
-    declared, stored = prod(shape) * dtype.itemsize, info.file_size - begin
-    if dtype.hasobject or not shape:
-        return "objects, which only a pickle could hold" if dtype.hasobject else "a single value"
-    if declared != stored:
-        return f"declared with {declared} bytes and stored with {stored}"
-    by_column = by_column and len(shape) > 1
-    if (declared if by_column else prod(shape[1:]) * dtype.itemsize) > (_WHOLE_BYTES if by_column else _ROW_BYTES):
-        return f"of shape {shape}, too much for one read"
-    chunks = partial(_streamed, source, file, info, begin, dtype, shape, by_column)
-    return _Array(info.filename.removesuffix(".npy"), dtype, shape, chunks)
+def _stored(file: Npz, name: str) -> _Array | str:
+    """An array of an npz file, or why it cannot be read."""
+    found = file.look(name)
+    return found if isinstance(found, str) else _Array(name, found.dtype, found.shape, partial(_taken, file, name))
 
 
-def _streamed(
-    source: Path,
-    file: zipfile.ZipFile,
-    info: zipfile.ZipInfo,
-    begin: int,
-    dtype: np.dtype,
-    shape: tuple[int, ...],
-    by_column: bool,
-    step: int,
-) -> Iterator[np.ndarray]:
-    """Rows as they are decompressed; an array stored column by column as a whole first."""
-    with reading(source, f"array {info.filename}"):
-        stream = file.open(info)
-        stream.read(begin)
-    with stream:
-        whole = _read(source, stream, dtype, shape[::-1]).T if by_column else None
-        for start, stop in spans(shape[0], step):
-            yield _read(source, stream, dtype, (stop - start, *shape[1:])) if whole is None else whole[start:stop]
-        with reading(source, f"array {info.filename}"):
-            stream.read(1)  # past the end, where the checksum is compared
-
-
-def _read(source: Path, stream: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    with reading(source, f"array {stream.name}"):
-        values = np.frombuffer(stream.read(prod(shape) * dtype.itemsize), dtype).reshape(shape)
-        return values.astype(dtype.newbyteorder("="), copy=False)
+def _taken(file: Npz, name: str, step: int) -> Iterator[np.ndarray]:
+    array = file.array(name)
+    for start, stop in spans(array.left, step):
+        yield array.take(stop - start)
 
 
 def _opened(source: Path, found: Mapping[str, _Array | str | None]) -> Opened:

@@ -5,7 +5,7 @@ A fault is looked for in all events at once; only where there is one is its even
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -47,6 +47,14 @@ AXIS = (
     Column("jet_energy", "GeV", "event"),
 )
 COUNT = Column("jet_nparticles", "", "event", dtype="int16", about="how many points the jet has")
+
+
+COMPUTED = {column.name for column in (*P4, *ANGLES, *AXIS, COUNT)}  # of every event with momenta
+
+
+def to_read(schema: tuple[Column, ...], labelled: bool, held: Collection[str]) -> tuple[Column, ...]:
+    """The columns of a layout to look for in a file: all; where it need not be labelled, of truth only what it has."""
+    return tuple(column for column in schema if labelled or not column.truth or column.name in held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +144,6 @@ def _descending(pt: np.ndarray, offsets: np.ndarray) -> np.ndarray | None:
 def owner(offsets: np.ndarray) -> np.ndarray:
     """The event of each point: (offsets[-1],)."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-
-
-def count_offsets(counts: np.ndarray) -> np.ndarray:
-    """Offsets of events with so many points each: (events + 1,) int64."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def relative(eta: np.ndarray, phi: np.ndarray, jet_eta: np.ndarray, jet_phi: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from multiplet import kinematics
 from multiplet.data.columns import Column, Columns
-from multiplet.data.expressions import Expression, same
+from multiplet.data.expressions import Expression
 from multiplet.data.formats.constituents import (
     ANGLES,
     AXIS,
@@ -23,7 +23,7 @@ from multiplet.data.formats.constituents import (
     owner,
     relative,
 )
-from multiplet.data.formats.fields import Jagged
+from multiplet.data.formats.fields import Jagged, same
 from multiplet.data.formats.linking import Batch
 from multiplet.data.formats.mapping import FileMapping, FourVector
 from multiplet.errors import DataError

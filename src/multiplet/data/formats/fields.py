@@ -35,6 +35,11 @@ class Jagged:
         return len(self.values) if self.offsets is None else len(self.offsets) - 1
 
 
+def same(offsets: np.ndarray, others: np.ndarray | None) -> bool:
+    """Whether two columns have lists of the same lengths."""
+    return offsets is others or (others is not None and np.array_equal(offsets, others))
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table in an open file. Columns of another kind (texts, lists of lists, objects) are named with their type."""

@@ -40,14 +40,19 @@ def dataset(source: Path, file: Any, name: str) -> Any:
     Raises DataError where there is none, where the way to it is a link, where values lie in other files, are objects
     or references, or where less is stored than the shape declares.
     """
-    node = file
     with reading(source, f"dataset {name}"):
-        for part in name.split("/"):
-            node = _step(source, node, part, name)
+        node = find(source, file, name)
         if not hasattr(node, "shape"):
             raise DataError(f"{source}: {name} is a group where a dataset is needed: is this another layout?")
         _check(source, node, name)
     return node
+
+
+def find(source: Path, file: Any, name: str) -> Any:
+    """The group or dataset at a path inside an open file; DataError where there is none, or a link on the way."""
+    for part in name.split("/"):
+        file = _step(source, file, part, name)
+    return file
 
 
 def names(group: Any) -> list[str]:

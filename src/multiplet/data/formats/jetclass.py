@@ -5,7 +5,7 @@ Labels are taken by name. TTrees and RNTuples are read; the writer makes TTrees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from multiplet.data.columns import Column, Columns
-from multiplet.data.formats.constituents import P4, Raw, assemble
-from multiplet.data.formats.jetclass_layout import BRANCH, LABEL_TYPES, LABELS, PART, SCHEMA
-from multiplet.data.formats.root import find_tree, flat, iterate, open_root, tools
+from multiplet.data.formats.constituents import P4, Raw, assemble, to_read
+from multiplet.data.formats.jetclass_layout import BRANCH, LABEL_TYPES, LABELS, PART, SCHEMA, read_layout
+from multiplet.data.formats.root import open_root, tools
+from multiplet.data.formats.root_tables import root_tables
 from multiplet.data.formats.sources import STEP, Chunk, reading, spans
 from multiplet.errors import DataError
 from multiplet.files import write_atomically
@@ -27,12 +28,14 @@ _LABEL_BRANCHES = tuple(f"label_{name}" for name in LABELS)
 class JetClass:
     """ROOT files in JetClass's layout; only the branches behind `columns` are read (all where empty).
 
-    p4 and label always come along. Raises DataError where a column is not one of this layout.
+    p4 and label always come along; truth that a file lacks is left out where files need not be `labelled`. Raises
+    DataError where a column is not one of this layout.
     """
 
     columns: tuple[str, ...] = ()
     tree: str = "tree"
     step: int = STEP
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         known = [column.name for column in SCHEMA]
@@ -56,43 +59,26 @@ class JetClass:
         or a branch, or with values that no jet has: not finite, a negative energy, not exactly one label.
         MissingExtraError without the extra `root`.
         """
-        branches = [BRANCH[column.name] for column in self.schema if column.name != "label"] + [*_LABEL_BRANCHES]
-        first = 0
-        with open_root(source) as file:
-            for arrays in iterate(source, find_tree(source, file, self.tree, branches), branches, self.step):
-                raw = _raw(source, first, arrays, self.schema)
-                yield Chunk(assemble(raw, self.schema))
-                first += len(raw.offsets) - 1
+        with root_tables(source) as opened:
+            table = opened.open(self.tree)
+            held = {name for name, branch in BRANCH.items() if branch in table.fields}
+            held |= {"label"} if any(branch in table.fields for branch in _LABEL_BRANCHES) else set()
+            schema = to_read(self.schema, self.labelled, held)
+            flags = _LABEL_BRANCHES if any(column.name == "label" for column in schema) else ()
+            names = {column.name: BRANCH[column.name] for column in schema if column.name != "label"}
+            for raw, arrays in read_layout(table, names, flags, self.step):
+                if flags:
+                    raw.values["label"] = _labels(raw, [arrays[branch].values for branch in flags])
+                yield Chunk(assemble(raw, schema))
 
 
-def _raw(source: Path, first: int, arrays: dict[str, Any], schema: tuple[Column, ...]) -> Raw:
-    """The branches of a chunk as columns; DataError where the points of two branches do not agree in number."""
-    offsets, values, names = np.zeros(1, np.int64), {}, {"label": "the label"}
-    for column in schema:
-        if column.name == "label":
-            continue
-        names[column.name] = branch = BRANCH[column.name]
-        with reading(source, f"branch {branch}"):
-            begins, values[column.name] = flat(arrays[branch])
-        if (begins is not None) != (column.level == "point"):
-            raise DataError(f"{source}: {branch} is {arrays[branch].type}, not one number for each {column.level}")
-        if begins is not None:
-            offsets = begins if column.name == "px" else offsets
-            if (bad := np.diff(begins) != np.diff(offsets)).any():
-                event = first + int(np.argmax(bad))
-                raise DataError(f"{source}: {branch} of event {event} has not as many values as part_px")
-    raw = Raw(source, first, offsets, values, names)
-    values["label"] = _labels(raw, arrays)
-    return raw
-
-
-def _labels(raw: Raw, arrays: dict[str, Any]) -> np.ndarray:
+def _labels(raw: Raw, flags: Sequence[np.ndarray]) -> np.ndarray:
     """Class codes, by name: (events,) int16; DataError where not exactly one label is 1 and the others 0."""
     with reading(raw.source, "its labels"):
-        given = np.stack([flat(arrays[branch])[1] for branch in _LABEL_BRANCHES], axis=1)
+        given = np.stack(flags, axis=1)
     bad = (np.count_nonzero(given == 1, axis=1) != 1) | (np.count_nonzero(given == 0, axis=1) != len(LABELS) - 1)
     if bad.any():
-        raw.refuse("label", "event", bad, f"is not exactly one of {', '.join(_LABEL_BRANCHES)}")
+        raw.refuse("the label", "event", bad, f"is not exactly one of {', '.join(_LABEL_BRANCHES)}")
     return np.argmax(given == 1, axis=1).astype(np.int16)
 
 
@@ -126,10 +112,8 @@ def write_root(path: Path, columns: Columns | Iterable[Columns], step: int = STE
 
 def read_about(path: Path) -> tuple[int, str]:
     """The number of jets in a file that `write_root` made, and its `about`, empty where it has none."""
-    with open_root(path) as file:
-        entries = find_tree(path, file, "tree", ()).num_entries
-        with reading(path, "its text about"):
-            return int(entries), str(file["about"]) if "about" in file else ""
+    with open_root(path) as file, reading(path, "its tree, or its text about"):
+        return int(file["tree"].num_entries), str(file["about"]) if "about" in file else ""
 
 
 def _branch_type(name: str) -> np.dtype[Any]:

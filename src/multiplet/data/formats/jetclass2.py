@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from multiplet.data.columns import Column
-from multiplet.data.formats.constituents import Raw, assemble
-from multiplet.data.formats.jetclass_layout import BRANCH, JET, POINTS
-from multiplet.data.formats.sources import STEP, Chunk, present, reading
-from multiplet.errors import DataError
+from multiplet.data.formats.constituents import assemble, to_read
+from multiplet.data.formats.jetclass_layout import BRANCH, JET, POINTS, read_layout
+from multiplet.data.formats.parquet_tables import parquet_tables
+from multiplet.data.formats.sources import STEP, Chunk
 
 # In the order of the data set's own codes 0 … 187: X of two, of two Y of three or four, and QCD by its heavy hadrons.
 LABELS = tuple(
@@ -66,9 +63,10 @@ _SOURCE = {column.name: BRANCH.get(column.name, column.name) for column in SCHEM
 
 @dataclass(frozen=True)
 class JetClass2:
-    """Parquet files in JetClass-II's layout."""
+    """Parquet files in JetClass-II's layout; truth that a file lacks is left out where files need not be `labelled`."""
 
     step: int = STEP
+    labelled: bool = True
 
     def provenance(self) -> dict[str, str]:
         """Nothing but the format's name."""
@@ -80,57 +78,11 @@ class JetClass2:
         Raises DataError for a file that is damaged, lacks a column or has one of another type, and for values that no
         jet has: missing, not finite, a negative energy, a label beyond 187.
         """
-        wanted, first = list(_SOURCE.values()), 0
-        with reading(present(source), "the Parquet file"):
-            file = pq.ParquetFile(source, memory_map=True)
-        with file:
-            if lacking := sorted(set(wanted) - set(file.schema_arrow.names)):
-                raise DataError(f"{source} lacks {', '.join(lacking)}: is this another layout?")
-            for batch in _batches(source, file, wanted, self.step):
-                raw = _raw(source, first, batch)
-                code = raw.values["label"]
+        with parquet_tables(source) as opened:
+            table = opened.open("")
+            schema = to_read(SCHEMA, self.labelled, {name for name, one in _SOURCE.items() if one in table.fields})
+            for raw, _ in read_layout(table, {column.name: _SOURCE[column.name] for column in schema}, (), self.step):
+                code = raw.values.get("label", np.zeros(0))
                 if (bad := (code < 0) | (code >= len(LABELS))).any():
                     raw.refuse("label", "event", bad, f"is none of the codes 0 to {len(LABELS) - 1}")
-                yield Chunk(assemble(raw, SCHEMA))
-                first += len(batch)
-
-
-def _batches(source: Path, file: Any, wanted: list[str], step: int) -> Iterator[pa.RecordBatch]:
-    with reading(source, "its rows"):
-        batches = file.iter_batches(step, columns=wanted, use_threads=False)
-    while True:
-        with reading(source, "its rows"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-
-
-def _raw(source: Path, first: int, batch: pa.RecordBatch) -> Raw:
-    """The columns of a batch of rows; DataError for missing values, other types and lists that differ in length."""
-    offsets, values = np.zeros(1, np.int64), {}
-    for column in SCHEMA:
-        name = _SOURCE[column.name]
-        begins, values[column.name] = _flat(source, name, batch.column(name), column)
-        if begins is not None:
-            offsets = begins if column.name == "px" else offsets
-            if (bad := np.diff(begins) != np.diff(offsets)).any():
-                event = first + int(np.argmax(bad))
-                raise DataError(f"{source}: {name} of event {event} has not as many values as part_px")
-    return Raw(source, first, offsets, values, _SOURCE)
-
-
-def _flat(source: Path, name: str, array: pa.Array, column: Column) -> tuple[np.ndarray | None, np.ndarray]:
-    """Offsets from 0, or None for one value an event, and the flat values."""
-    offsets, given = None, array.type
-    missing = array.null_count
-    if column.level == "point" and (pa.types.is_list(given) or pa.types.is_large_list(given)):
-        begins = array.offsets.to_numpy().astype(np.int64)
-        array, offsets = array.values[begins[0] : begins[-1]], begins - begins[0]
-        missing += array.null_count
-    if missing:
-        raise DataError(f"{source}: {name} has {missing} missing values in {len(array)}: every jet needs them")
-    number = pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type)
-    if not number or (offsets is None) != (column.level == "event"):
-        raise DataError(f"{source}: {name} is {given}, not one number for each {column.level}")
-    return offsets, array.to_numpy(zero_copy_only=False)
+                yield Chunk(assemble(raw, schema))

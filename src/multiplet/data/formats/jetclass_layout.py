@@ -5,10 +5,14 @@ From the published files (Zenodo 6619768): p4 in GeV, impact parameters in mm (D
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
 
 from multiplet.data.columns import Column
-from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, IDENTITY, P4
+from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, IDENTITY, P4, Level, Raw
+from multiplet.data.formats.fields import Jagged, Table, same
+from multiplet.errors import DataError
 
 LABELS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 _PREFIXES = ("ZJetsToNuNu", "HToBB", "HToCC", "HToGG", "HToWW4Q", "HToWW2Q1L", "ZToQQ", "WToQQ", "TTBar", "TTBarLep")
@@ -67,3 +71,34 @@ PART = {
 }
 BRANCH = PART | {column.name: column.name for column in JET} | {column.name: f"aux_{column.name}" for column in TRUTH}
 LABEL_TYPES: dict[str, type] = dict(zip(LABELS, (np.float32, *5 * (np.bool_,), *4 * (np.int32,)), strict=True))
+
+
+def read_layout(
+    table: Table, names: Mapping[str, str], more: Sequence[str], step: int
+) -> Iterator[tuple[Raw, dict[str, Jagged]]]:
+    """Jets of a table as columns, by `names` (column → what the file calls it), and what else it calls `more`.
+
+    Raises DataError for names that the table lacks, for columns that have not one number for each point or event as
+    they should, and where the points of two columns do not agree in number.
+    """
+    wanted, first = [*names.values(), *more], 0
+    if lacking := sorted({*wanted} - {*table.fields, *table.unreadable}):
+        where = f"tree {table.name} " if table.name else ""
+        raise DataError(f"{table.source}: {where}lacks {', '.join(lacking)}: is this another layout?")
+    for arrays in table.iterate(wanted, step):
+        offsets = arrays[names["px"]].offsets
+        for name, called in names.items():
+            _check(table, first, called, arrays[called], "point" if name in PART else "event", offsets)
+        assert offsets is not None  # as the check of px says
+        yield Raw(table.source, first, offsets, {n: arrays[one].values for n, one in names.items()}, names), arrays
+        first += len(offsets) - 1
+
+
+def _check(table: Table, first: int, called: str, one: Jagged, level: Level, offsets: np.ndarray | None) -> None:
+    held = table.fields[called]
+    if held.width or held.depth != (level == "point"):
+        given = f"{'a list of ' * held.depth}{held.dtype} {list(held.width) or ''}".strip()
+        raise DataError(f"{table.source}: {called} is {given}, not one number for each {level}")
+    if one.offsets is not None and offsets is not None and not same(one.offsets, offsets):
+        event = first + int(np.argmax(np.diff(one.offsets) != np.diff(offsets)))
+        raise DataError(f"{table.source}: {called} of event {event} has not as many values as part_px")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from multiplet import kinematics
-from multiplet.data.columns import Column, Columns
-from multiplet.data.formats.constituents import ANGLES, COUNT, P4, Raw, assemble, count_offsets, flip, owner
+from multiplet.data.columns import Column, Columns, count_offsets
+from multiplet.data.formats.constituents import ANGLES, COUNT, P4, Raw, assemble, flip, owner, to_read
 from multiplet.data.formats.hdf5 import dataset, open_hdf5, rows
 from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
@@ -47,10 +47,14 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class JetNet:
-    """HDF5 files in JetNet's layout; `label` names the class where the file's name (t.hdf5, t150.hdf5 …) does not."""
+    """HDF5 files in JetNet's layout; `label` names the class where the file's name (t.hdf5, t150.hdf5 …) does not.
+
+    Files that need not be `labelled` have no label where neither does.
+    """
 
     label: str = ""
     step: int = STEP
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if self.label and self.label not in LABELS:
@@ -66,7 +70,7 @@ class JetNet:
         Raises DataError for a file that is damaged, of another layout, with a mask that is neither 0 nor 1 or values
         that are not finite or negative, MissingExtraError without the extra `hdf5`.
         """
-        label = self.label or _label(source)
+        label = self.label or _label(source, self.labelled)
         with open_hdf5(source) as file:
             particles, jets = dataset(source, file, "particle_features"), dataset(source, file, "jet_features")
             if particles.ndim != 3 or particles.shape[2] != 4 or jets.shape != (len(particles), 4):
@@ -76,20 +80,20 @@ class JetNet:
                 )
             for start, stop in spans(len(jets), self.step):
                 points, event = rows(source, particles, start, stop), rows(source, jets, start, stop)
-                yield Chunk(_columns(source, start, points, event, LABELS.index(label)))
+                yield Chunk(_columns(source, start, points, event, label))
 
 
-def _label(source: Path) -> str:
-    """The class that a file's name gives."""
+def _label(source: Path, needed: bool) -> str:
+    """The class that a file's name gives; empty where it gives none and none is needed."""
     found = re.fullmatch(rf"([{''.join(LABELS)}])(30|150)?\.(hdf5|h5)", source.name)
-    if found is None:
+    if found is None and needed:
         raise DataError(
             f"{source}: no class is in its name (t.hdf5, t30.hdf5, t150.hdf5 …): say which with JetNet(label)"
         )
-    return found[1]
+    return found[1] if found else ""
 
 
-def _columns(source: Path, first: int, points: np.ndarray, event: np.ndarray, code: int) -> Columns:
+def _columns(source: Path, first: int, points: np.ndarray, event: np.ndarray, label: str) -> Columns:
     mask = points[:, :, 3]
     every = Raw(source, first, np.arange(len(mask) + 1) * mask.shape[1], {"mask": mask.reshape(-1)}, _NAMES)
     if (bad := (every.values["mask"] != 0) & (every.values["mask"] != 1)).any():
@@ -110,5 +114,6 @@ def _columns(source: Path, first: int, points: np.ndarray, event: np.ndarray, co
         jet_energy = kinematics.p4(pt, eta, np.zeros(len(pt)), mass)[3]
     raw.values.update(deta=flip(eta_rel, eta[at]), dphi=kinematics.wrap(phi_rel), px=px, py=py, pz=pz, energy=energy)
     raw.values.update(jet_energy=jet_energy, jet_nparticles=np.minimum(count, mask.shape[1]))
-    raw.values["label"] = np.full(len(pt), code, np.int16)
-    return assemble(raw, SCHEMA, pt_rel)
+    if label:
+        raw.values["label"] = np.full(len(pt), LABELS.index(label), np.int16)
+    return assemble(raw, to_read(SCHEMA, False, raw.values), pt_rel)

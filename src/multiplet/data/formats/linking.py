@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multiplet.data.expressions import same
-from multiplet.data.formats.constituents import count_offsets, owner
-from multiplet.data.formats.fields import Field, Jagged
+from multiplet.data.columns import count_offsets, gather
+from multiplet.data.formats.constituents import owner
+from multiplet.data.formats.fields import Field, Jagged, same
 from multiplet.data.formats.mapping import FileMapping
 from multiplet.errors import DataError
 
@@ -36,7 +36,7 @@ class Batch:
     def only(self, real: Jagged, names: Collection[str]) -> Batch:
         """Without the points that are not `real` (a condition), in these columns where they are of those points."""
         assert real.offsets is not None
-        offsets = np.concatenate([[0], np.cumsum(real.values)]).astype(np.int64)[real.offsets]
+        offsets = count_offsets(real.values)[real.offsets]
         columns = dict(self.columns)
         for name in columns.keys() & {*names}:
             one = columns[name]
@@ -49,9 +49,8 @@ def take(column: Jagged, places: np.ndarray) -> Jagged:
     """A column of the events at these places, which may stand there several times."""
     if column.offsets is None:
         return Jagged(column.values[places], None)
-    starts, counts = column.offsets[places], np.diff(column.offsets)[places]
-    offsets = count_offsets(counts)
-    return Jagged(column.values[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)], offsets)
+    offsets, points = gather(column.offsets, places)
+    return Jagged(column.values[points], offsets)
 
 
 def file_columns(source: Path, fields: Mapping[str, Field], mapping: FileMapping) -> list[str]:

@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from multiplet.data.columns import DTYPES, Column
 from multiplet.data.expressions import Expression, parse, quote
-from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, P4
+from multiplet.data.formats.constituents import COMPUTED
 from multiplet.data.formats.jetclass_layout import SCHEMA
 from multiplet.data.formats.plain_yaml import items, keyed, load, named, text
 from multiplet.data.formats.sources import present
@@ -43,7 +43,6 @@ from multiplet.spec import did_you_mean
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _FOUR_VECTORS = (("px", "py", "pz", "energy"), ("pt", "eta", "phi", "mass"), ("pt", "eta", "phi", "energy"))
 _UNITS = {"GeV": 1.0, "MeV": 1e-3, "TeV": 1e3}
-_COMPUTED = {column.name for column in (*P4, *ANGLES, *AXIS, COUNT)}
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ class _Reader:
             keep_unlabelled=unlabelled == "keep",
             select=_select(given.get("select", [])),
             notes=notes,
-            plain=json.dumps(given, sort_keys=True),
+            plain=json.dumps(given),  # in order, which decides the codes of classes and the order of columns
         )
 
     def columns(self, given: Any, points: Any, event: Any, each: str | None) -> tuple[Derived, ...]:
@@ -186,7 +185,7 @@ class _Reader:
         if "weight" in given:
             about = f"of the event: {given['weight']}"
             found.append(Derived(Column("weight", "", "event", about=about), _expression(given["weight"], "weight")))
-        taken = [*_COMPUTED, "label", *((f"{each}_index", "file_entry") if each else ())]
+        taken = [*COMPUTED, "label", *((f"{each}_index", "file_entry") if each else ())]
         names = [*taken, *(one.column.name for one in found)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise DataError(f"{', '.join(twice)}: named twice, or always there: {', '.join(sorted(taken))}")

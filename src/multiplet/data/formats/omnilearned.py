@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from multiplet.data.columns import Column, Columns
-from multiplet.data.formats.constituents import COUNT, IDENTITY, Raw, assemble, count_offsets, identity
+from multiplet.data.columns import Column, Columns, count_offsets
+from multiplet.data.formats.constituents import COUNT, IDENTITY, Raw, assemble, identity, to_read
 from multiplet.data.formats.hdf5 import dataset, names, open_hdf5, rows
 from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
@@ -44,7 +44,8 @@ class OmniLearned:
     `pid_column` is the column of data with the particle code (None: there is none), `extras` whether its last four are
     the impact parameters. Labels have `shift` subtracted, which is the source's first global id (jetclass 2, jetclass2
     12, aspen 200, cms_qcd 201, cms_bsm 202, others 0), and `classes` names them. With `targets` > 0, pid holds so many
-    numbers to regress instead. With `point_targets` > 0, data_pid holds so many numbers for each point.
+    numbers to regress instead. With `point_targets` > 0, data_pid holds so many numbers for each point. Truth that a
+    file lacks is left out where files need not be `labelled`.
     """
 
     pid_column: int | None = 4
@@ -54,6 +55,7 @@ class OmniLearned:
     targets: int = 0
     point_targets: int = 0
     step: int = STEP
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if (self.pid_column is not None and self.pid_column < 4) or self.targets < 0 or self.point_targets < 0:
@@ -66,7 +68,8 @@ class OmniLearned:
         codes = " ".join(map(str, CODES)) if self.pid_column is not None else ""
         settings = f"pid_column={self.pid_column} extras={self.extras} shift={self.shift}"
         counts = f"targets={self.targets} point_targets={self.point_targets}"
-        return {"format": "omnilearned", "settings": f"{settings} {counts}", "pdg_ids_of_codes_from_1": codes}
+        about = {"format": "omnilearned", "settings": f"{settings} {counts}", "pdg_ids_of_codes_from_1": codes}
+        return about | ({"classes": " ".join(self.classes)} if self.classes else {})
 
     def schema(self, conditions: int) -> tuple[Column, ...]:
         """The columns of files whose `global` has so many entries a jet."""
@@ -98,12 +101,15 @@ class OmniLearned:
                 raise DataError(
                     f"{source}: data has shape {data.shape} where (jets, slots, {width}) is needed by {self}"
                 )
-            parts = {"data": data, "pid": dataset(source, file, "pid")}
-            wanted: dict[str, tuple[int, ...]] = {"pid": (self.targets,) if self.targets > 1 else ()}
+            parts = {"data": data}
+            wanted: dict[str, tuple[int, ...]] = {}
+            if self.labelled or "pid" in names(file):
+                parts["pid"] = dataset(source, file, "pid")
+                wanted["pid"] = (self.targets,) if self.targets > 1 else ()
             if "global" in names(file):
                 parts["global"] = dataset(source, file, "global")
                 wanted["global"] = parts["global"].shape[1:2]
-            if self.point_targets:
+            if self.point_targets and (self.labelled or "data_pid" in names(file)):
                 parts["data_pid"] = dataset(source, file, "data_pid")
                 wanted["data_pid"] = (data.shape[1], self.point_targets)
             for name, shape in wanted.items():
@@ -130,11 +136,12 @@ class OmniLearned:
             values |= _identified(raw, points[:, self.pid_column])
         if self.extras:
             values |= {column.name: points[:, n - 4] for n, column in enumerate(_EXTRAS)}
-        for n in range(self.point_targets):
+        for n in range(self.point_targets if "data_pid" in given else 0):
             values[f"point_target_{n}"] = given["data_pid"].reshape(*real.shape, self.point_targets)[:, :, n][real]
-        values |= self._labels(raw, given["pid"])
+        if "pid" in given:
+            values |= self._labels(raw, given["pid"])
         conditions = sum(name.startswith("global_") for name in values)
-        return assemble(raw, self.schema(conditions), pt)
+        return assemble(raw, to_read(self.schema(conditions), False, values), pt)
 
     def _labels(self, raw: Raw, pid: np.ndarray) -> dict[str, np.ndarray]:
         if self.targets:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from multiplet.data.formats.hdf5 import dataset, names, rows
+from multiplet.data.formats.hdf5 import dataset, find, names, rows
+from multiplet.data.formats.sources import reading
 from multiplet.errors import DataError
 
 _LIST = {"PROTO", "FRAME", "MARK", "LIST", "EMPTY_LIST", "APPEND", "APPENDS", "STOP"}
@@ -44,13 +45,14 @@ class Table:
 
 def find_table(source: Path, file: Any, key: str) -> Table:
     """The table of that key; DataError where there is none, or it is of neither of the two layouts."""
-    kind = _attribute(file[key], "pandas_type") if key in names(file) and hasattr(file[key], "keys") else b""
-    if kind == b"frame_table":
-        return _appendable(source, dataset(source, file, f"{key}/table"), key)
-    if kind == b"frame":
-        return _fixed(source, file, key)
-    held = ", ".join(names(file)[:20]) or "nothing"
-    raise DataError(f"{source} has no pandas table {key!r} (it holds {held}): is this another layout?")
+    with reading(source, f"the pandas table {key}"):
+        group = find(source, file, key)
+        kind = _attribute(group, "pandas_type") if hasattr(group, "keys") else b""
+        if kind == b"frame_table":
+            return _appendable(source, dataset(source, file, f"{key}/table"), key)
+        if kind == b"frame":
+            return _fixed(source, file, key, group)
+    raise DataError(f"{source}: {key} is no pandas table: is this another layout?")
 
 
 def _appendable(source: Path, node: Any, key: str) -> Table:
@@ -66,10 +68,10 @@ def _appendable(source: Path, node: Any, key: str) -> Table:
     return Table(source, len(node), columns)
 
 
-def _fixed(source: Path, file: Any, key: str) -> Table:
+def _fixed(source: Path, file: Any, key: str, group: Any) -> Table:
     columns: dict[str, tuple[Any, str | None, int]] = {}
     counts = set()
-    for number in range(sum(name.endswith("_items") for name in names(file[key]))):
+    for number in range(sum(name.endswith("_items") for name in names(group))):
         items = dataset(source, file, f"{key}/block{number}_items")
         node = dataset(source, file, f"{key}/block{number}_values")
         if items.dtype.kind != "S" or node.ndim != 2 or node.shape[1] != len(items):

@@ -43,9 +43,8 @@ class TableFormat:
         """The whole mapping, and which file is of which class."""
         about = {"format": "table", "mapping": self.mapping.plain}
         if self.labels:
-            about["labels"] = json.dumps(
-                {name: self.labels[path] for name, path in name_sources([*self.labels]).items()}
-            )
+            named = {name: self.labels[path] for name, path in name_sources([*self.labels]).items()}
+            about |= {"labels": json.dumps(named), "classes": json.dumps(self.classes)}
         return about
 
     def chunks(self, source: Path) -> Iterator[Chunk]:

@@ -15,7 +15,7 @@ from multiplet.data.formats.event_tables import event_tables
 from multiplet.data.formats.fields import Field, Held, Jagged, Opened, Table, listed
 from multiplet.data.formats.parquet_tables import parquet_tables
 from multiplet.data.formats.root_tables import root_tables
-from multiplet.data.formats.sources import present
+from multiplet.data.formats.sources import present, reading
 from multiplet.errors import DataError
 
 __all__ = ["Field", "Held", "Jagged", "Opened", "Table", "kind_of", "open_source", "open_table", "table_names"]
@@ -33,7 +33,7 @@ _READERS: dict[str, Callable[[Path], AbstractContextManager[Opened]]] = {
 
 def kind_of(source: Path) -> str:
     """ROOT, Parquet, HDF5, npz or Arrow (event files), by the first bytes, else by the name; DataError for others."""
-    with present(source).open("rb") as file:
+    with reading(present(source), "its first bytes"), source.open("rb") as file:
         start = file.read(4)
     kind = _START.get(start) or _SUFFIX.get(source.suffix.lower())
     if kind is None:

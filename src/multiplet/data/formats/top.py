@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from multiplet.data.columns import Column, Columns
-from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, P4, Raw, around_sum, assemble, count_offsets
+from multiplet.data.columns import Column, Columns, count_offsets
+from multiplet.data.formats.constituents import ANGLES, AXIS, COUNT, P4, Raw, around_sum, assemble, to_read
 from multiplet.data.formats.hdf5 import open_hdf5
 from multiplet.data.formats.pandas_table import find_table
 from multiplet.data.formats.sources import STEP, Chunk, spans
@@ -38,10 +38,14 @@ _NAMES = _EVENT | {name: f"{prefix}_*" for name, prefix in _PREFIX.items()}
 
 @dataclass(frozen=True)
 class Top:
-    """HDF5 files in the landscape's layout, as pandas writes them with format "table" or "fixed"."""
+    """HDF5 files in the landscape's layout, as pandas writes them with format "table" or "fixed".
+
+    Truth that a file lacks is left out where files need not be `labelled`.
+    """
 
     key: str = "table"
     step: int = STEP
+    labelled: bool = True
 
     def provenance(self) -> dict[str, str]:
         """Nothing but the format's name."""
@@ -56,20 +60,24 @@ class Top:
         with open_hdf5(source) as file:
             table = find_table(source, file, self.key)
             slots = sum(name.startswith("E_") for name in table.columns)
-            wanted = [f"{prefix}_{n}" for prefix in _PREFIX.values() for n in range(slots)] + list(_EVENT.values())
+            held = {name for name, branch in _EVENT.items() if branch in table.columns}
+            schema = to_read(SCHEMA, self.labelled, held)
+            wanted = [f"{prefix}_{n}" for prefix in _PREFIX.values() for n in range(slots)]
+            wanted += [_EVENT[column.name] for column in schema if column.truth]
             if not slots or (lacking := sorted(set(wanted) - set(table.columns))):
                 raise DataError(f"{source}: table {self.key} lacks {', '.join(lacking[:8]) if slots else 'E_0 …'}")
             for start, stop in spans(table.rows, self.step):
-                yield Chunk(_columns(source, start, table.read(start, stop, wanted), slots))
+                yield Chunk(_columns(source, start, table.read(start, stop, wanted), slots, schema))
 
 
-def _columns(source: Path, first: int, given: dict[str, np.ndarray], slots: int) -> Columns:
+def _columns(source: Path, first: int, given: dict[str, np.ndarray], slots: int, schema: tuple[Column, ...]) -> Columns:
     wide = {name: np.stack([given[f"{prefix}_{n}"] for n in range(slots)], axis=1) for name, prefix in _PREFIX.items()}
     real = np.any([value != 0 for value in wide.values()], axis=0)
     offsets = count_offsets(real.sum(axis=1))
     p4: dict[str, Any] = {name: value[real] for name, value in wide.items()}
-    values = {**p4, **around_sum(p4, offsets), **{name: given[branch] for name, branch in _EVENT.items()}}
-    raw = Raw(source, first, offsets, values, _NAMES)
-    if (bad := (raw.values["label"] != 0) & (raw.values["label"] != 1)).any():
+    truth = {column.name: given[_EVENT[column.name]] for column in schema if column.truth}
+    raw = Raw(source, first, offsets, {**p4, **around_sum(p4, offsets), **truth}, _NAMES)
+    code = truth.get("label", np.zeros(0))
+    if (bad := (code != 0) & (code != 1)).any():
         raw.refuse("label", "event", bad, "is neither 0 (QCD) nor 1 (top)")
-    return assemble(raw, SCHEMA)
+    return assemble(raw, schema)

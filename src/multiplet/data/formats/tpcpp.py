@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multiplet.data.columns import Column, Columns
-from multiplet.data.formats.constituents import Raw, count_offsets
+from multiplet.data.columns import Column, Columns, count_offsets
+from multiplet.data.formats.constituents import Raw
 from multiplet.data.formats.npz import NpzArray, open_npz
 from multiplet.data.formats.sources import STEP, Chunk, spans
 from multiplet.errors import DataError
