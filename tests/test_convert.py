@@ -393,9 +393,13 @@ def test_what_cannot_be_converted_is_refused(toys: Path, tmp_path: Path) -> None
     source = next(toys.glob("train/*.arrow"))
     with pytest.raises(DataError, match="allowed: events"):
         find("parquet")
+    with pytest.raises(DataError, match=r"did you mean 'table'.*need a mapping"):
+        find("tabel")
+    with pytest.raises(DataError, match="give the mapping too"):
+        find("table")
     with pytest.raises(DataError, match="nothing to convert"):
         convert(find("events"), [], tmp_path)
-    with pytest.raises(DataError, match="with sum 1"):
+    with pytest.raises(DataError, match="with a sum of 1"):
         convert(find("events"), [source], tmp_path, (0.5, 0.1, 0.1))
     convert(find("events"), [source], tmp_path / "out")
     (tmp_path / "out" / "convert.json").unlink()

@@ -14,7 +14,7 @@ from multiplet.errors import RecipeError
 from multiplet.optim import AdamW
 from multiplet.recipe import Recipe
 from multiplet.recipes import maskdiff
-from multiplet.recipes.find import find, make_recipe
+from multiplet.recipes.find import find, find_classes, make_recipe
 from multiplet.spec import from_dict, to_dict
 
 MINE = '''
@@ -114,7 +114,7 @@ def test_what_a_file_does_not_define_is_named(mine: Path, tmp_path: Path) -> Non
     for name in ("_hidden", "value", "Settings", ""):
         assert fault(f"{mine}:{name}").startswith(f"there is no recipe {name!r} in {mine} (")
     for path in (tmp_path / "nothing.py", tmp_path):
-        assert fault(f"{path}:mine").startswith(f"{path} is not a Python file: recipes of your own are named path.py")
+        assert fault(f"{path}:mine").startswith(f"{path} is not a Python file: a recipe of your own is named path.py")
     (tmp_path / "notes.txt").write_text(MINE)
     assert fault(f"{tmp_path / 'notes.txt'}:mine").startswith(f"{tmp_path / 'notes.txt'} is not a Python file")
 
@@ -183,3 +183,12 @@ def test_a_missing_argument_is_named_beside_those_there_are(mine: Path) -> None:
 def test_what_a_recipe_itself_refuses_is_passed_on() -> None:
     assert "Train.steps is 0; it must be at least 1" in fault("maskdiff", "train.steps=0")
     assert "Batches: size is 0; at least 1 is needed" in fault("maskdiff", "batch=0")
+
+
+def test_the_classes_of_a_file_are_its_own_dataclasses_each_once_and_no_values(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom multiplet.recipe import Train\n\n"
+        "@dataclass(frozen=True)\nclass Mine:\n    a: int = 1\n\nAlias, VALUE, SHORT = Mine, Mine(2), Train(5)\n"
+    )
+    assert [kind.__name__ for kind in find_classes(file)] == ["Mine"]

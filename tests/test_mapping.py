@@ -323,6 +323,8 @@ def test_sources_give_labels(tmp_path: Path, root: Path, say: Callable[[str], Pa
         assert chunk.columns.schema[-1].classes == ("signal", "QCD")
     assert json.loads(made.provenance()["labels"]) == {"q.root": "QCD", "s1.root": "signal", "s2.root": "signal"}
     assert json.loads(made.provenance()["mapping"])["spectators"] == ["met"]
+    other, _ = table(mapping, [f"QCD:{tmp_path}/q.root", f"signal:{tmp_path}/s*.root"])
+    assert other.provenance() != made.provenance()  # their codes are others: one cannot go on where the other stopped
     bare, _ = table(mapping, [f"signal:{tmp_path}/s*.root"], labelled=False)
     assert bare.classes == ()
 
@@ -333,7 +335,7 @@ SOURCES = {
     "{at}/mine.root {at}/mine.root": "mine.root is given twice",
     "a:{at}/mine.root b:{at}/*.root": "mine.root is given twice",
     "a:{at}/mine.root {at}/other.root": "other.root has no label and .*mine.root has one",
-    "{at}": "is not a file",
+    "{at}": "is a folder: name the files in it",
     "": "no source is given",
 }
 

@@ -324,7 +324,7 @@ def test_points_have_rows_of_their_own_where_they_are_predicted(
     ("change", "message"),
     [
         (lambda c: changed(c, {}, without=("px", "jet_phi")), r"new\.arrow cannot be read by .*: it has no column px$"),
-        (lambda c: unlike(c, "d0", unit="cm"), r"new\.arrow: d0 has .* unit 'cm'; what .* unit 'mm'"),
+        (lambda c: unlike(c, "d0", unit="cm"), r"new\.arrow: d0 has unit 'cm', in what .* it has unit 'mm'"),
         (lambda c: unlike(c, "label", classes=("a", "b", "c")), r"new\.arrow: label has classes \('a', 'b', 'c'\)"),
         (lambda c: unlike(c, "pz", truth=True), r"new\.arrow: pz is truth of points, .* measured of points"),
         (
@@ -446,7 +446,8 @@ def test_a_published_layout_needs_no_labels(jets_run: Path, tmp_path: Path) -> N
     """The scores are those of the same file with labels, and the truth is left out."""
     write_root(tmp_path / "whole.root", jetclass(10))
     with uproot.open(tmp_path / "whole.root") as file, uproot.recreate(tmp_path / "new.root") as new:
-        names = [name for name in file["tree"].keys() if not name.startswith(("label_", "aux_", "npart"))]
+        truth_or_count = ("label_", "aux_", "npart")
+        names = [branch.name for branch in file["tree"].branches if not branch.name.startswith(truth_or_count)]
         new.mktree("tree", file["tree"].arrays(names, library="ak", how=dict))
     tables = {}
     for name in ("whole", "new"):
@@ -454,7 +455,7 @@ def test_a_published_layout_needs_no_labels(jets_run: Path, tmp_path: Path) -> N
         tables[name] = pq.read_table(tmp_path / f"{name}.parquet")
     truth = {column.name for column in jets.SCHEMA if column.truth}
     assert tables["new"].column_names == [name for name in tables["whole"].column_names if name not in truth]
-    for name in SCORES:
+    for name in tables["new"].column_names[1:]:
         np.testing.assert_array_equal(tables["new"][name], tables["whole"][name])
 
 

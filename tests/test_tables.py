@@ -189,13 +189,14 @@ def test_a_compound_array_alone_needs_no_prefix(tmp_path: Path) -> None:
     assert read(tmp_path / "a.h5", "hits") == {"n": [1, 3], "x": [2.0, 4.0]}
 
 
-def test_pandas_tables(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["df", "run/2024/df"])
+def test_pandas_tables(tmp_path: Path, name: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        group = file.create_group("df")
+        group = file.create_group(name)
         group.attrs["pandas_type"] = np.bytes_(b"frame")
         group["block0_items"] = np.array([b"px", b"py"])
         group["block0_values"] = np.arange(10.0).reshape(5, 2)
-    assert table_names(tmp_path / "a.h5") == [Held("df", "pandas", 5)]
+    assert table_names(tmp_path / "a.h5") == [Held(name, "pandas", 5)]
     assert read(tmp_path / "a.h5") == {"px": [0.0, 2.0, 4.0, 6.0, 8.0], "py": [1.0, 3.0, 5.0, 7.0, 9.0]}
 
 

@@ -80,7 +80,8 @@ def find(name: str) -> Callable[..., Recipe]:
 def find_classes(path: Path) -> list[type]:
     """The dataclasses of a file of yours: what a run that names them needs to be opened."""
     module = _load(path)
-    return [kind for _, kind in inspect.getmembers(module, is_dataclass) if kind.__module__ == module.__name__]
+    kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
+    return [kind for kind in dict.fromkeys(kinds) if is_dataclass(kind)]
 
 
 def _functions(module: ModuleType) -> list[str]:
