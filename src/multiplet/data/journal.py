@@ -16,7 +16,7 @@ from multiplet.data.arrow import EventFile
 from multiplet.data.events import SPLITS, Split
 from multiplet.data.formats.sources import present, reading
 from multiplet.data.turns import Place
-from multiplet.errors import DataError
+from multiplet.errors import CorruptError, DataError
 from multiplet.files import read_json, sha256
 
 RECORD, JOURNAL = "convert.json", ".converting"
@@ -31,11 +31,14 @@ class Mark:
 
     @staticmethod
     def read(held: dict[str, Any]) -> Mark:
-        """From the JSON of `asdict`."""
-        place = held["place"]
-        handed = tuple((number, events) for number, events in place["open"])
-        finished = {int(number): cuts for number, cuts in place["finished"].items()}
-        return Mark(Place(place["events"], place["started"], handed, finished), held["seen"])
+        """From the JSON of `asdict`; CorruptError where it is not."""
+        try:
+            place = held["place"]
+            handed = tuple((number, events) for number, events in place["open"])
+            finished = {int(number): cuts for number, cuts in place["finished"].items()}
+            return Mark(Place(place["events"], place["started"], handed, finished), held["seen"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptError("the record of a conversion that was stopped is damaged: remove its folder") from error
 
 
 def name_sources(sources: Sequence[Path]) -> dict[str, Path]:

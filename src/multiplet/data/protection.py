@@ -156,18 +156,22 @@ def _has_crc(header: bytes) -> bool:
 
 def _hdf5(source: Path) -> Iterator[_Seen]:
     with open_hdf5(source) as file:
-        yield from _datasets(file, 0)
+        yield from _datasets(file, set())
 
 
-def _datasets(group: Any, depth: int) -> Iterator[_Seen]:
+def _datasets(group: Any, seen: set[int]) -> Iterator[_Seen]:
     import h5py
 
     for name in names(group):
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue
         node = group[name]
-        if hasattr(node, "keys") and depth < 20:
-            yield from _datasets(node, depth + 1)
+        address = h5py.h5o.get_info(node.id).addr
+        if address in seen:  # hard links may lead in a circle, or to one group by many ways
+            continue
+        seen.add(address)
+        if hasattr(node, "keys"):
+            yield from _datasets(node, seen)
         elif hasattr(node, "shape"):
             plist = node.id.get_create_plist()
             codes = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]

@@ -73,8 +73,9 @@ def _below(
             address = h5py.h5o.get_info(node.id).addr
             if _text(node.attrs.get("pandas_type")) in ("frame", "frame_table"):
                 yield path, None
-            elif address not in seen:  # hard links may lead in a circle
-                yield from _below(source, file, node, f"{path}/", seen | {address})
+            elif address not in seen:  # hard links may lead in a circle, or to one group by many ways
+                seen.add(address)
+                yield from _below(source, file, node, f"{path}/", seen)
         elif not getattr(node, "shape", None):
             yield path, "a single value"
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from multiplet.data.expressions import parse, quote
-from multiplet.data.formats.jetclass_layout import BRANCH, PART
+from multiplet.data.formats.jetclass_layout import BRANCH, PART, TRUTH
 from multiplet.data.formats.plain_yaml import items, keyed, named, text
 from multiplet.errors import DataError
 
@@ -19,6 +19,7 @@ _KEYS = ("treename", "selection", "test_time_selection", "new_variables", "prepr
 _MORE = ("observers", "monitor_variables", "weights")
 _OURS = {branch: name for name, branch in PART.items()}
 _AXIS = {"pt": "jet_pt", "eta": "jet_eta", "phi": "jet_phi", "energy": "jet_energy"}
+_TRUTH = {BRANCH[column.name] for column in TRUTH}
 _COMPUTED = {"jet_nparticles", *_AXIS.values()}
 _IGNORED = {
     "preprocess": "standardisation is fitted when a recipe is trained",
@@ -53,7 +54,11 @@ def from_weaver(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     if "mask" in groups:
         points["real"] = " & ".join(f"({quote(name)} > 0)" for name in groups["mask"])
     mapping: dict[str, Any] = {"points": points, "define": define, "event": {}, "select": selected}
-    mapping["spectators"] = [name for name in observers if name not in _COMPUTED]
+    mapping["spectators"] = {
+        name: {"from": quote(name)} | ({"truth": True} if name in _TRUTH else {})
+        for name in observers
+        if name not in _COMPUTED
+    }
     notes = [f"{key} is left out: {why}" for key, why in _IGNORED.items() if given.get(key)]
     notes.append("variables are converted as they are: subtract, scale, minimum, maximum and padding are not applied")
     if used >= set(_AXIS.values()):
