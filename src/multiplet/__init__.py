@@ -1,6 +1,7 @@
 """multiplet: foundation models for nuclear and particle physics: one encoder for every detector and task.
 
-The verbs of the command line are functions of the same names: simulate, convert, inspect, train, submit, evaluate, predict, report, demo.
+The verbs of the command line are functions of the same names: simulate, convert, inspect, train, submit, evaluate,
+predict, report, demo.
 """
 
 from __future__ import annotations

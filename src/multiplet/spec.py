@@ -137,7 +137,8 @@ def _read_dataclass(annotation: Any, value: dict[str, Any], path: str, known: _K
     classes, name = _classes(annotation, known), str(value[KIND])
     if name not in classes:
         hint = did_you_mean(name, classes)
-        return None, [f"{path} is a {name!r}, which is not known here ({hint}); pass your own classes as known=[…], or on the command line their file as --known FILE.py"]
+        own = "pass your own classes as known=[…], or on the command line their file as --known FILE.py"
+        return None, [f"{path} is a {name!r}, which is not known here ({hint}); {own}"]
     kind = classes[name]
     names, hints = _fields(kind), _hints(kind)
     faults = [f"{path}.{key} does not exist ({did_you_mean(key, names)})" for key in value if key not in (KIND, *names)]

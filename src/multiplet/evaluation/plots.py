@@ -89,10 +89,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 @styled
 def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40, counted: str = "events") -> Figure:
-    """Distributions of the score `of` in [0, 1], a line a true class, each of area 1.
-
-    Up to four of events have √N errors; what else is counted, such as points of an event, is not independent.
-    """
+    """Distributions of the score `of` in [0, 1], a line a true class, each of area 1; √N errors on up to four of events."""
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0, 1, bins + 1)
