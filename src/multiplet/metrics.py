@@ -60,7 +60,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Binned:
-    """A metric in bins of a quantity, from an edge up to the next: n + 1 edges, n estimates, None where there are too few.
+    """A metric in bins of a quantity, from an edge up to the next: n + 1 edges, n estimates, None for too few.
 
     `counts` are how many things, called `counted`, are in each bin; `outside` are beyond the edges.
     """

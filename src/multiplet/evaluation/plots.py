@@ -89,7 +89,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 @styled
 def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40, counted: str = "events") -> Figure:
-    """Distributions of the score `of` in [0, 1], a line a true class, each of area 1; √N errors on up to four of events."""
+    """Distributions of the score `of` in [0, 1], a line a true class, each of area 1; √N errors on up to four."""
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0, 1, bins + 1)
@@ -98,7 +98,7 @@ def score_histograms(scores: Mapping[str, np.ndarray], of: str, bins: int = 40, 
         scale, filled = bins / max(counts.sum(), 1), counts > 0
         axes.stairs(counts * scale, edges, label=f"{plain(name)} ({len(values):,})", lw=1.6, **look(number))
         at, errors = (edges[:-1] + 0.5 / bins)[filled], np.sqrt(counts[filled]) * scale
-        if len(scores) <= 4 and counted == "events":  # more of them would cover the lines
+        if len(scores) <= 4 and counted == "events":  # more would cover the lines; points are dependent
             axes.errorbar(at, counts[filled] * scale, errors, fmt="none", ecolor=look(number)["color"], elinewidth=1)
     axes.set(xlabel=f"score of {plain(of)}", ylabel=f"{counted}, normalised to area 1", yscale="log", xlim=(0, 1))
     axes.set_ylim(top=axes.get_ylim()[1] * 6)
