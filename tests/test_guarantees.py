@@ -353,10 +353,10 @@ def test_a_file_cut_at_any_of_two_hundred_places_is_an_error_and_never_fewer_eve
     assert sum(len(chunk.columns) for chunk in format.chunks(path)) > 0
     for place in {*np.linspace(0, len(whole) - 1, 150).astype(int).tolist(), *range(len(whole) - 50, len(whole))}:
         path.write_bytes(whole[:place])
-        begun = time.monotonic()
+        begun = time.process_time()
         with pytest.raises(DataError, match=path.name):
             list(format.chunks(path))
-        assert time.monotonic() - begun < 10
+        assert time.process_time() - begun < 10
 
 
 # --- 7. what is not finite --------------------------------------------------------------------------------------------
