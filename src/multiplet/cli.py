@@ -222,7 +222,7 @@ def evaluate(
     from multiplet.recipes.find import find_classes
     from multiplet.spec import did_you_mean
 
-    classes = find_classes(known) if known else []
+    classes = find_classes(known)
     chosen = next((one for one in SPLITS if one == split), None)
     if chosen is None:
         raise typer.BadParameter(f"{split!r} is no split: {did_you_mean(split, SPLITS)}")
@@ -257,7 +257,7 @@ def predict(
     with closing(show("predict")) as bar:
         about = run_on(
             run, files, out, format=format, mapping=mapping, columns=keep, embeddings=embeddings,
-            overwrite=overwrite, device=device, known=find_classes(known) if known else [], show=bar,
+            overwrite=overwrite, device=device, known=find_classes(known), show=bar,
         )  # fmt: skip
     _say_cuts(about["cuts"])
     _say(f"{about['events']} events in {out}, from {run} step {about['step']}")
@@ -273,7 +273,7 @@ def report(
     from multiplet.evaluation.summary import report as run
     from multiplet.recipes.find import find_classes
 
-    _say(str(run(runs, out, find_classes(known) if known else [])))
+    _say(str(run(runs, out, find_classes(known))))
 
 
 @app.command()

@@ -88,8 +88,8 @@ class Measured:
 def accuracy(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """The share of events whose predicted class, or whose largest score, is the true one."""
     _check(truth, prediction)
-    rows = _rows(weights, len(truth))
-    return _like(weights, _divide(rows @ (_classes(prediction) == truth), rows.sum(1)))
+    rows = weight_rows(weights, len(truth))
+    return like_weights(weights, _divide(rows @ (_classes(prediction) == truth), rows.sum(1)))
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -109,9 +109,9 @@ def auc_one_versus_one(truth: np.ndarray, scores: np.ndarray, weights: np.ndarra
     _check(truth, scores)
     count = scores.shape[1]
     _require(truth, count)
-    rows = _rows(weights, len(truth))
+    rows = weight_rows(weights, len(truth))
     aucs = [_auc_against_each(truth, scores[:, code], rows, code, count) for code in range(count)]
-    return _like(weights, np.concatenate(aucs, axis=1).mean(1))
+    return like_weights(weights, np.concatenate(aucs, axis=1).mean(1))
 
 
 def two_class_score(scores: np.ndarray, signal: int, background: int) -> tuple[np.ndarray, int]:
@@ -125,7 +125,7 @@ def auc(truth: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None)
     """The probability that a signal event (truth 1) scores above a background event (0), ties counting one half."""
     _check(truth, score)
     _require(truth, 2)
-    return _like(weights, _auc_against_each(truth, score, _rows(weights, len(truth)), 1, 2)[:, 0])
+    return like_weights(weights, _auc_against_each(truth, score, weight_rows(weights, len(truth)), 1, 2)[:, 0])
 
 
 def roc(truth: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
@@ -136,7 +136,7 @@ def roc(truth: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None)
     _check(truth, score)
     _require(truth, 2)
     order = np.argsort(-score, kind="stable")
-    weight = _rows(weights, len(truth))[0, order]
+    weight = weight_rows(weights, len(truth))[0, order]
     last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
     passing = [np.append(0, np.cumsum(weight * (truth[order] == kind))[last]) for kind in (0, 1)]
     return passing[0] / passing[0][-1], passing[1] / passing[1][-1], np.append(np.inf, score[order][last])
@@ -246,13 +246,15 @@ def _classes(prediction: np.ndarray) -> np.ndarray:
     return prediction.argmax(1) if prediction.ndim == 2 else prediction
 
 
-def _rows(weights: np.ndarray | None, events: int) -> np.ndarray:
+def weight_rows(weights: np.ndarray | None, events: int) -> np.ndarray:
+    """Weights as rows (R, E): one row of ones where there are none; DataError where they are of other events."""
     rows = np.ones((1, events)) if weights is None else np.atleast_2d(np.asarray(weights, float))
     _check(np.zeros(events), rows.T)
     return rows
 
 
-def _like(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray | float:
+def like_weights(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray | float:
+    """Values (R,) as the weights they were computed with: all of them for rows of weights, else the only one."""
     return values if weights is not None and np.ndim(weights) == 2 else float(values[0])
 
 

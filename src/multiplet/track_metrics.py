@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiplet.errors import DataError
+from multiplet.metrics import like_weights, weight_rows
 
 NONE = -1  # a point of no track
 
@@ -78,9 +79,9 @@ def pair_sums(of: Overlaps) -> np.ndarray:
 
 def adjusted_rand(sums: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """The adjusted Rand index of all points pooled, ids of different events being different, from `pair_sums`."""
-    rows = np.ones((1, len(sums))) if weights is None else np.atleast_2d(weights)
+    rows = weight_rows(weights, len(sums))
     value = _adjusted(rows @ sums)
-    return value if weights is not None and np.ndim(weights) == 2 else float(value[0])
+    return like_weights(weights, value)
 
 
 def adjusted_rand_of_each(sums: np.ndarray) -> np.ndarray:
@@ -149,7 +150,7 @@ def sums_of_each(values: np.ndarray, chosen: np.ndarray, event: np.ndarray, even
 
 def ratio(sums: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Σ above / Σ below over events from (E, 2), as efficiency and mean purity are; NaN where nothing counts."""
-    rows = np.ones((1, len(sums))) if weights is None else np.atleast_2d(weights)
+    rows = weight_rows(weights, len(sums))
     above, below = np.moveaxis(rows @ sums, -1, 0)
     value = above / np.where(below > 0, below, np.nan)
-    return value if weights is not None and np.ndim(weights) == 2 else float(value[0])
+    return like_weights(weights, value)

@@ -77,8 +77,10 @@ def find(name: str) -> Callable[..., Recipe]:
     return getattr(module, function)
 
 
-def find_classes(path: Path) -> list[type]:
-    """The dataclasses of a file of yours: what a run that names them needs to be opened."""
+def find_classes(path: Path | None) -> list[type]:
+    """The dataclasses of a file of yours: what a run that names them needs to be opened; none without a file."""
+    if path is None:
+        return []
     module = _load(path)
     kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
     return [kind for kind in dict.fromkeys(kinds) if is_dataclass(kind)]

@@ -17,7 +17,7 @@ from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
 from multiplet.layers import full_precision
-from multiplet.metrics import Measured, bootstrap
+from multiplet.metrics import Measured, bootstrap, like_weights, weight_rows
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
@@ -111,25 +111,21 @@ class TagNet(nn.Module):
 
 def _pooled(counts: np.ndarray, classes: int, weights: np.ndarray | None) -> np.ndarray:
     """Confusions (R, C, C), rows the truth, from those of each event (E, C²)."""
-    rows = np.ones((1, len(counts))) if weights is None else np.atleast_2d(weights)
+    rows = weight_rows(weights, len(counts))
     return (rows @ counts).reshape(len(rows), classes, classes)
-
-
-def _like(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray | float:
-    return values if weights is not None and np.ndim(weights) == 2 else float(values[0])
 
 
 def _accuracy(counts: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray | float:
     table = _pooled(counts, classes, weights)
-    return _like(table.trace(axis1=1, axis2=2) / table.sum((1, 2)), weights)
+    return like_weights(weights, table.trace(axis1=1, axis2=2) / table.sum((1, 2)))
 
 
 def _recall(counts: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray | float:
-    return _like(_macro(_pooled(counts, classes, weights), 2), weights)
+    return like_weights(weights, _macro(_pooled(counts, classes, weights), 2))
 
 
 def _precision(counts: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray | float:
-    return _like(_macro(_pooled(counts, classes, weights), 1), weights)
+    return like_weights(weights, _macro(_pooled(counts, classes, weights), 1))
 
 
 def _macro(table: np.ndarray, axis: int) -> np.ndarray:
