@@ -175,6 +175,23 @@ def train(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name, or path.py:function that gives recipes by name.")],
+    out: Annotated[Path, typer.Argument(help="The folder of its runs; what is done there is not done again.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="argument=value of the study, or field.path=value of all its recipes.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Cells to do, as a pattern of their names; all that are done count.")] = "*",
+) -> None:
+    """Train, evaluate and compare many recipes: `multiplet study tpc_controls runs/controls run=runs/fm4npp`."""
+    from multiplet.campaign import study as run
+    from multiplet.recipes.find import make_study
+
+    _say(run(make_study(name, changes or []), out, only, _command()) or "no cell is done")
+    _say(out / "study.html")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
 def submit(
     scheduler: Annotated[str, typer.Argument(help="slurm or condor.")],
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or path.py:function.")],

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from multiplet.errors import RunError
-from multiplet.evaluation.evaluate import evaluate
+from multiplet.campaign import complete
 from multiplet.evaluation.summary import report
 from multiplet.evaluation.table import metrics_table
 from multiplet.progress import show
-from multiplet.recipe import Recipe
 from multiplet.recipes.maskdiff import jet_classes, maskdiff
 from multiplet.simulation.blocks import simulate
 from multiplet.simulation.jets import Jets
-from multiplet.training import train
 
 FEATURES = "relative"  # without where the jet points, which pretraining would spend itself on (docs/log.md)
 WIDTH = 64  # a quarter of a million parameters: enough to see the gain, small enough for a laptop
@@ -37,23 +33,10 @@ def demo(
     bar.close()
     first, tuned, scratch = (out / name for name in ("pretrained", "fine-tuned", "from-scratch"))
     recipe = maskdiff(str(data), width=WIDTH, steps=steps, batch=128, features=FEATURES)
-    metrics = [_run(first, recipe, command)]
-    metrics.append(_run(tuned, jet_classes(str(first), str(data), labels, steps=tuning), command))
+    metrics = [complete(first, recipe, command)]
+    metrics.append(complete(tuned, jet_classes(str(first), str(data), labels, steps=tuning), command))
     metrics.append(
-        _run(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH, features=FEATURES), command)
+        complete(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH, features=FEATURES), command)
     )
     page = report([first, tuned, scratch], out / "report.html")
     return page, metrics_table({tuned.name: metrics[1], scratch.name: metrics[2]}, SHOWN)
-
-
-def _run(run: Path, recipe: Recipe, command: str) -> dict[str, Any]:
-    """Train and evaluate one recipe; gives its metrics."""
-    finished = train(recipe, run, name=run.name, command=command)
-    if finished.stopped_by:
-        raise RunError(
-            f"{finished.stopped_by}: {run} stopped at step {finished.step}; `multiplet demo` goes on from there"
-        )
-    bar = show(f"evaluate {run.name}")
-    metrics = evaluate(run, command=f"multiplet evaluate {run}", show=bar)
-    bar.close()
-    return metrics

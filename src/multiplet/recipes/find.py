@@ -23,6 +23,24 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError for unknown recipes, arguments and fields, each with the nearest one there is.
     """
+    made, below = _call(name, changes)
+    if isinstance(made, dict):
+        raise RecipeError(f"{name} is a study of {len(made)} recipes, not one: `multiplet study {name} …` trains them")
+    if not isinstance(made, Recipe):
+        raise RecipeError(f"{name} gives a {type(made).__name__}, not a Recipe")
+    return override(made, below)
+
+
+def make_study(name: str, changes: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipes of a study by the name of their cell; fields are set in all. Raises RecipeError as `make_recipe`."""
+    made, below = _call(name, changes)
+    if not isinstance(made, dict) or not all(isinstance(recipe, Recipe) for recipe in made.values()):
+        raise RecipeError(f"{name} is no study: it gives a {type(made).__name__}, not recipes by name")
+    return {cell: override(recipe, below) for cell, recipe in made.items()}
+
+
+def _call(name: str, changes: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    """What the function gives, and the fields to be changed in it."""
     function = find(name)
     given = _pairs(changes)
     signature, hints = inspect.signature(function), typing.get_type_hints(function)
@@ -45,10 +63,7 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
             faults.append(f"{name}: {error}; its arguments are {', '.join(signature.parameters)}")
     if faults:
         raise RecipeError("; ".join(faults))
-    recipe = function(**arguments)
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
-    return override(recipe, below)
+    return function(**arguments), below
 
 
 def _pairs(changes: Sequence[str]) -> dict[str, str]:
@@ -66,11 +81,11 @@ def _pairs(changes: Sequence[str]) -> dict[str, str]:
     return {key: text for key, _, text in pairs}
 
 
-def find(name: str) -> Callable[..., Recipe]:
+def find(name: str) -> Callable[..., Recipe | dict[str, Recipe]]:
     """The recipe function called so, of this package or, as path.py:function, of a file of yours."""
     path, colon, function = name.rpartition(":")
     module = _load(Path(path)) if colon else recipes
-    names = _functions(module) if colon else recipes.__all__
+    names = _functions(module) if colon else [*recipes.__all__, *recipes.STUDIES]
     if function not in names:
         where = path if colon else "this package"
         raise RecipeError(f"there is no recipe {function!r} in {where} ({did_you_mean(function, names)})")
