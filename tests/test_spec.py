@@ -381,3 +381,12 @@ def test_a_hint_is_the_nearest_name_or_all_of_them() -> None:
     assert did_you_mean("stps", ["steps", "seed"]) == "did you mean 'steps'?"
     assert did_you_mean("x", ["b", "a"]) == "allowed: a, b"
     assert did_you_mean("x", []) == "allowed: nothing"
+
+
+def test_a_list_may_be_written_with_commas() -> None:
+    assert parse(tuple[str, ...], "frozen,nothing", "encoders") == ("frozen", "nothing")
+    assert parse(tuple[int, ...], "300,1000", "labels") == (300, 1000)
+    assert parse(tuple[str, ...], "frozen", "encoders") == ("frozen",)
+    assert parse(str, "a,b", "path") == "a,b"
+    with pytest.raises(RecipeError, match="labels"):
+        parse(tuple[int, ...], "300,many", "labels")

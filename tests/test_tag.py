@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, precision_score, recall_score
 
 from multiplet.adapters import LayerMix, PointHead
 from multiplet.backbones.mamba import Mamba
+from multiplet.backbones.nothing import Nothing
 from multiplet.draws import Draws
 from multiplet.encoder import Encode
 from multiplet.errors import RecipeError
@@ -46,6 +47,16 @@ def test_a_mix_weighs_what_each_block_added() -> None:
         mix.mix.copy_(torch.tensor([0.0, 50.0, 0.0]))  # only the second
         expected = mix.out(mix.map(mix.norm(mix.scale(hidden.blocks[1] - hidden.blocks[0]))))
         torch.testing.assert_close(mix(hidden), expected)
+
+
+def test_a_mix_may_read_the_embedding_too() -> None:
+    encoder = Encode(Mamba(32, 3, state=4), MuP(base_width=16)).build(SHAPE)
+    mix, hidden = LayerMix.of(encoder, 8, embedding=True), encoder(tokens_of(), blocks=True)
+    assert mix.beside is not None
+    with torch.no_grad():
+        blocks = mix.map(mix.norm(mix.scale((hidden.blocks[-1] - hidden.before) / 3)))
+        torch.testing.assert_close(mix(hidden), mix.out(blocks + mix.beside(hidden.before)))
+    assert LayerMix.of(Encode(Nothing(32)).build(SHAPE), 8, embedding=True).beside is None
 
 
 def test_metrics_are_scikit_learns_over_all_points() -> None:

@@ -18,28 +18,32 @@ from multiplet.parametrisation import Parametrisation, Width, declare_vector
 class LayerMix(nn.Module):
     """A softmax-weighted sum of what each block added, normed, through one linear map to `out` numbers a token.
 
-    An encoder without blocks gives its embedding. Parameters: blocks + (3 + out) D + 2 out.
+    With `embedding` the embedded tokens have a linear map of their own, added to it, which the published adapter does
+    without: summed with the blocks in the same D numbers they would be in each other's way. An encoder without blocks
+    gives its embedding alone. Parameters: blocks + (3 + out) D + 2 out, and (2 + out) D more with `embedding`.
     """
 
-    def __init__(self, width: Width, blocks: int, out: int, param: Parametrisation) -> None:
+    def __init__(self, width: Width, blocks: int, out: int, param: Parametrisation, embedding: bool = False) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.ones(max(blocks, 1)))
         self.declared = {"mix": declare_vector(len(self.mix))}
         self.scale, self.norm = RMSNorm(width), LayerNorm(width)
         self.map = Linear(width, out, param, bias=True)
+        self.beside = nn.Sequential(LayerNorm(width), Linear(width, out, param)) if embedding and blocks else None
         self.out = RMSNorm(Width(out))
 
     @classmethod
-    def of(cls, encoder: Encoder, out: int) -> LayerMix:
+    def of(cls, encoder: Encoder, out: int, embedding: bool = False) -> LayerMix:
         """The mix of an encoder's blocks."""
-        return cls(encoder.width, len(getattr(encoder.backbone, "blocks", ())), out, encoder.param)
+        return cls(encoder.width, len(getattr(encoder.backbone, "blocks", ())), out, encoder.param, embedding)
 
     def forward(self, hidden: Hidden) -> Float[Tensor, "B S out"]:
         shares, outputs = self.mix.softmax(0), [hidden.before, *hidden.blocks]
         if hidden.blocks:  # Σ share (after - before), of which the differences would take as much memory again
             shares = F.pad(shares, (1, 0)) - F.pad(shares, (0, 1))
         mixed = sum((share * h for share, h in zip(shares, outputs, strict=True)), torch.zeros_like(hidden.before))
-        return self.out(self.map(self.norm(self.scale(mixed))))
+        mapped = self.map(self.norm(self.scale(mixed)))
+        return self.out(mapped if self.beside is None else mapped + self.beside(hidden.before))
 
 
 class Attention(nn.Module):
@@ -74,10 +78,12 @@ class PointHead(nn.Module):
     Parameters at D = 256, 12 blocks and 5 classes: 398,097.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, width: int = 256, heads: int = 4) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, width: int = 256, heads: int = 4, embedding: bool = False
+    ) -> None:
         super().__init__()
         param = encoder.param
-        self.mix = LayerMix.of(encoder, width)
+        self.mix = LayerMix.of(encoder, width, embedding)
         self.before, self.after = RMSNorm(Width(width)), RMSNorm(Width(width))
         self.attention = Attention(width, heads, param)
         self.out = perceptron(width, width, classes, param)

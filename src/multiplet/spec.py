@@ -191,12 +191,14 @@ def _parsed(annotation: Any, text: str, path: str, known: _Known) -> _Read:
 
 
 def _meanings(text: str) -> Iterator[Any]:
-    """What text on a command line may stand for: a word or JSON, else itself."""
+    """What text on a command line may stand for: a word or JSON, else itself, or a list of such with commas."""
     if text in _WORDS:
         yield _WORDS[text]
     with contextlib.suppress(ValueError, RecursionError):
         yield json.loads(text)
     yield text
+    if not text.startswith(("{", "[", '"')):
+        yield [next(_meanings(part)) for part in text.removesuffix(",").split(",") if part] if text else []
 
 
 def _named(known: Sequence[type]) -> _Known:

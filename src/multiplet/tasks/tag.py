@@ -27,13 +27,14 @@ class Tag:
     """Cross-entropy on the classes of points in the truth column `label`; points where it is below 0 are left out.
 
     Losses are means over an event's points, or with `by_point` over all points of a batch, as published for FM4NPP.
-    `width` and `heads` are those of the adapter.
+    `width` and `heads` are those of the adapter; with `embedding` it reads the embedded points beside the blocks.
     """
 
     label: str
     by_point: bool = True
     width: int = 256
     heads: int = 4
+    embedding: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.heads < 1 or self.width % self.heads:
@@ -59,7 +60,7 @@ class TagNet(nn.Module):
     def __init__(self, spec: Tag, encoder: Encoder, classes: tuple[str, ...]) -> None:
         super().__init__()
         self.spec, self.classes = spec, classes
-        self.head = PointHead(encoder, len(classes), spec.width, spec.heads)
+        self.head = PointHead(encoder, len(classes), spec.width, spec.heads, spec.embedding)
 
     @property
     def truth(self) -> tuple[str, ...]:

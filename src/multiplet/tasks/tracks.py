@@ -35,7 +35,7 @@ class Tracks:
 
     At most `queries` tracks are found in an event. `weigh` are the weights of the parts of loss and matching; `by` are
     truth columns of points, the particle's pT in GeV and its pseudorapidity, that are kept with predictions, where
-    there are, to show efficiency against.
+    there are, to show efficiency against. With `embedding` the adapter reads the embedded points beside the blocks.
     """
 
     label: str = "track"
@@ -45,6 +45,7 @@ class Tracks:
     heads: int = 4
     weigh: Weights = field(default_factory=Weights)
     by: tuple[str, ...] = ("pt", "eta")
+    embedding: bool = False
 
     def __post_init__(self) -> None:
         if min(self.queries, self.layers, self.width, self.heads) < 1 or self.width % self.heads:
@@ -91,7 +92,7 @@ class TracksNet(nn.Module):
         super().__init__()
         self.truth = (spec.label, *by)  # the truth columns that predictions are kept beside
         self.spec, param, width = spec, encoder.param, spec.width
-        self.mix = LayerMix.of(encoder, width)
+        self.mix = LayerMix.of(encoder, width, spec.embedding)
         self.points = perceptron(width, width, width, param)
         self.content, self.position = (nn.Parameter(torch.randn(spec.queries, width)) for _ in range(2))
         self.declared = {"content": declare_vector(spec.queries), "position": declare_vector(spec.queries)}
