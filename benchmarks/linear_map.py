@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch

@@ -13,11 +13,12 @@ from torch import Tensor
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.nothing import Nothing
+from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Rotary, Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.events import Events
 from multiplet.draws import Draws
-from multiplet.encoder import Encode, Encoder
+from multiplet.encoder import Concatenate, Encode, Encoder, Sum
 from multiplet.model import Model, Objective
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion
@@ -34,6 +35,8 @@ from multiplet.representation.represent import Measured, Represent, RepresentNet
 from multiplet.representation.tokenizers import Id, KMeans
 from multiplet.representation.tokens import Tokens, gather
 from multiplet.tasks.classify import Classify
+from multiplet.tasks.regress import Regress
+from multiplet.tasks.together import Together
 from toys import SCHEMA
 
 BACKBONES = [
@@ -42,9 +45,13 @@ BACKBONES = [
     pytest.param(Nothing(32), id="nothing"),
     pytest.param(Mamba(32, 2, state=4), id="mamba"),
     pytest.param(Mamba2(32, 2, state=8, head_dim=16), id="mamba2"),
+    pytest.param(GRU(32, 2, bidirectional=False), id="gru"),
+    pytest.param(Mamba(32, 2, state=4, bidirectional=True), id="mamba-bidirectional"),
     pytest.param(Mamba2(32, 2, state=8, head_dim=16, bidirectional=True), id="mamba2-bidirectional"),
+    pytest.param(GRU(32, 2), id="gru-bidirectional"),
 ]
-CAUSAL = [Mamba(32, 2, state=4), Mamba2(32, 2, state=8, head_dim=16)]
+CAUSAL = [Mamba(32, 2, state=4), Mamba2(32, 2, state=8, head_dim=16), GRU(32, 2, bidirectional=False)]
+SLOTTED = [b for b in BACKBONES if b.values[0] not in (*CAUSAL, Nothing(32))]  # those an event slot can stand before
 SETS = [Transformer(32, 2, head_dim=8, position=None), Nothing(32)]
 OBJECTIVES = [
     pytest.param(Masked(decoder=CrossDecoder(2, head_dim=8), target=Diffusion(width=16, depth=2)), id="diffusion"),
@@ -54,6 +61,8 @@ OBJECTIVES = [
     pytest.param(NextNeighbours(3, ("deta", "dphi", "log_pt"), "log_pt", (0.0, 6.0, 0.0)), id="neighbours"),
     pytest.param(NextNeighbours(40, ("deta", "dphi"), "", by_point=True, relative=True), id="neighbours-in-sequence"),
     pytest.param(Classify(), id="classify"),
+    pytest.param(Regress("label", log=False), id="regress"),
+    pytest.param(Together({"kind": Classify(), "value": Regress("label", False)}, {"kind": 3.0}), id="together"),
 ]
 ORDERS = [
     AsMeasured(),
@@ -101,6 +110,16 @@ def model_of(objective: Objective, cloud: Cloud, backbone: Transformer | None = 
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             parameter += 0.1 * noise / max(parameter.shape[-1:] or (1,)) ** 0.5
     return model.eval()
+
+
+def slotted(
+    backbone: Transformer, cloud: Cloud, join: Sum | Concatenate | None = None, order: object = None
+) -> tuple[Encoder, RepresentNet]:
+    """An encoder with an event slot, and a place that can be hidden."""
+    net = represented(Represent(CONSTITUENTS, JetConstituents(), order or Descending("pt"), tokenizer=KMeans(8)), cloud)
+    encode = Encode(backbone, Standard(), ("code",), place=("dphi", "deta"), join=join or Sum(), event=True)
+    torch.manual_seed(4)
+    return encode.build(net.shape).eval(), net
 
 
 def padded(cloud: Cloud, extra: int, filling: float) -> Cloud:
@@ -184,7 +203,7 @@ def test_a_mean_over_parts_with_known_weights_is_the_mean_over_the_batch(objecti
         torch.testing.assert_close(torch.stack(shares).sum(), whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id != "classify"])
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.id not in ("classify", "regress", "together")])
 def test_labels_never_reach_an_objective_without_labels(objective: Objective, cloud: Cloud) -> None:
     model, draws = model_of(objective, cloud), Draws(1, 2)
     blind = replace(cloud, truth={name: torch.zeros_like(value) for name, value in cloud.truth.items()})
@@ -224,6 +243,49 @@ def test_causal_nets_never_look_ahead(backbone: Mamba, cloud: Cloud) -> None:
     assert torch.equal(first[:, :place], second[:, :place])
     real = tokens.mask[:, place]
     assert (first[:, place] != second[:, place]).any(-1)[real].all()
+
+
+@pytest.mark.parametrize("filling", [0.0, float("nan"), 1e9, -999.0])
+@pytest.mark.parametrize("backbone", SLOTTED)
+def test_padding_changes_nothing_in_the_event_slot(backbone: Transformer, filling: float, cloud: Cloud) -> None:
+    encoder, net = slotted(backbone, cloud)
+    small = replace(cloud, mask=cloud.mask & (torch.arange(100) % 4 > 0)[:, None])  # every fourth event is empty
+    first, second = (encoder(net(c), blocks=True) for c in (small, padded(small, 7, filling)))
+    assert first.event.isfinite().all()
+    torch.testing.assert_close(first.event, second.event, atol=1e-5, rtol=1e-5)
+    size = cloud.mask.shape[1]
+    for one, other in zip((first.points, *first.blocks), (second.points, *second.blocks), strict=True):
+        assert one.shape == (100, size, 32)
+        torch.testing.assert_close(one[small.mask], other[:, :size][small.mask], atol=1e-5, rtol=1e-5)
+    alone = encoder(net(small.events(slice(5, 6))))
+    torch.testing.assert_close(alone.event, first.event[5:6], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("join", [Sum(), Concatenate(0.25)])
+@pytest.mark.parametrize("backbone", SLOTTED)
+def test_a_hidden_id_and_place_reach_no_output(backbone: Transformer, join: Sum | Concatenate, cloud: Cloud) -> None:
+    encoder, net = slotted(backbone, cloud, join)
+    tokens = net(cloud)
+    hide = tokens.mask & (torch.arange(tokens.mask.shape[1]) % 3 == 1)
+    place = torch.tensor([net.shape.columns.index(name) for name in encoder.spec.place])
+    moved = torch.where(hide[..., None], tokens.x.index_fill(-1, place, 3.0), tokens.x)
+    changed = replace(tokens, x=moved, ids={"code": torch.where(hide, 7 - tokens.ids["code"], tokens.ids["code"])})
+    vectors = {part: (hide, torch.ones(encoder.widths[part])) for part in ("place", "id_code")}
+    hidden = [encoder(t, vectors, blocks=True) for t in (tokens, changed)]
+    for name in ("points", "event", "before"):
+        assert torch.equal(getattr(hidden[0], name), getattr(hidden[1], name))
+    for part in vectors:  # hiding one of the two would not do
+        one = {part: vectors[part]}
+        assert not torch.equal(encoder(tokens, one).event, encoder(changed, one).event)
+    seen = encoder(replace(tokens, x=tokens.x + 0.1), vectors)
+    assert not torch.equal(seen.event, hidden[0].event)
+
+
+@pytest.mark.parametrize("backbone", SETS[:1])
+def test_the_event_slot_of_a_set_does_not_care_for_order(backbone: Transformer, cloud: Cloud) -> None:
+    encoder, net = slotted(backbone, cloud, order=AsMeasured())
+    first, second = (encoder(net(c)).event for c in (cloud, permuted(cloud)[0]))
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", SETS)

@@ -18,6 +18,7 @@ from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.study import differences, label_figure, rows
 from multiplet.evaluation.summary import report
 from multiplet.evaluation.table import format_estimate, metrics_table
+from multiplet.recipe import open_run
 from multiplet.training import train
 from multiplet.transfer import FineTune
 from toys import toy_jets
@@ -65,10 +66,10 @@ def test_labels_are_drawn_where_there_are_several_numbers_of_them(study: list[Pa
 
 
 def test_displays_show_a_jet_a_class(study: list[Path]) -> None:
-    figures = jet_displays(study[1], wanted=2)
+    figures = jet_displays(open_run(study[1]), wanted=2)
     assert len(figures) == 2
     assert all("true" in title for title in figures)
-    assert jet_displays(study[0]) == {}
+    assert jet_displays(open_run(study[0])) == {}
 
 
 def test_an_empty_split_is_refused(study: list[Path], toys: Path) -> None:
@@ -104,7 +105,7 @@ def test_events_of_another_kind_are_refused(study: list[Path], tmp_path: Path) -
 def test_displays_show_the_events_that_were_evaluated(study: list[Path], tmp_path: Path) -> None:
     write_events(tmp_path / "test" / "00000.arrow", toy_jets(20, seed=9), {})
     evaluate(study[1], data=str(tmp_path))
-    assert all("test event" in title for title in jet_displays(study[1], wanted=3))
+    assert all("test event" in title for title in jet_displays(open_run(study[1]), wanted=3))
     evaluate(study[1])
 
 

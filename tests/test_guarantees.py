@@ -26,6 +26,8 @@ import uproot
 
 import test_formats_jets
 import test_formats_root
+import test_kaggle_icecube
+import test_prometheus
 import tiny
 from mortal import Mortals
 from multiplet import training
@@ -330,6 +332,16 @@ def spacepoints(folder: Path) -> Written:
     return FORMATS["tpcpp"], folder / "spacepoints.npz"
 
 
+def kaggle_icecube(folder: Path) -> Written:
+    test_kaggle_icecube.geometry(folder)
+    return FORMATS["kaggle_icecube"], test_kaggle_icecube.write(folder, *test_kaggle_icecube.events())
+
+
+def prometheus(layout: str) -> Callable[[Path], Written]:
+    write = test_prometheus.LAYOUTS[layout]
+    return lambda folder: (FORMATS["prometheus"], write(folder, *test_prometheus.simulate()))
+
+
 SOURCES: dict[str, Callable[[Path], Written]] = {
     **{name: published(name) for name in test_formats_jets.CASES},
     "jetclass": root_file(),
@@ -337,6 +349,8 @@ SOURCES: dict[str, Callable[[Path], Written]] = {
     "jetclass as RNTuple": root_file(ntuple=True),
     "events": event_file,
     "tpcpp": spacepoints,
+    "kaggle_icecube": kaggle_icecube,
+    **{f"prometheus {name}": prometheus(name) for name in ("flat", "database")},
 }
 
 

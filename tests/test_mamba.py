@@ -1,4 +1,4 @@
-"""Mamba: scans beside slow loops, blocks beside loops and beside transformers, counts, padding, reversal."""
+"""Mamba: scans beside slow loops, blocks beside loops and beside transformers, counts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from multiplet.backbones import mamba, mamba2, scan
-from multiplet.backbones.mamba import Mamba, MambaNet, reversal
+from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
 from multiplet.errors import RecipeError
 from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
+from test_recurrent import built, encode
 
 LENGTHS = (1, 15, 16, 33, 150)
 SPECS = [
     pytest.param(Mamba(32, 2, state=4), id="mamba"),
     pytest.param(Mamba2(32, 2, state=8, head_dim=16), id="mamba2"),
-]
-BOTH_WAYS = [
-    pytest.param(Mamba(32, 2, state=4, bidirectional=True), id="mamba"),
-    pytest.param(Mamba2(32, 2, state=8, head_dim=16, bidirectional=True), id="mamba2"),
 ]
 
 
@@ -212,61 +209,11 @@ def slow_mixer(mixer: nn.Module, h: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-def built(spec: Mamba | Mamba2, seed: int = 0) -> MambaNet:
-    """The network with its vectors moved away from where they start."""
-    torch.manual_seed(seed)
-    net = spec.build(Standard().width(spec.width), Standard())
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return net
-
-
-def encode(net: MambaNet, h: Tensor, mask: Tensor | None = None) -> Tensor:
-    mask = torch.ones(h.shape[:2], dtype=torch.bool) if mask is None else mask
-    return net(h, mask, torch.zeros(mask.shape, dtype=torch.long))[0]
-
-
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_mixer_is_what_the_papers_write(spec: Mamba | Mamba2) -> None:
     mixer, h = built(spec).blocks[0].mixers[0], torch.randn(2, 70, spec.width)
     for event, found in zip(h, mixer(h), strict=True):
         torch.testing.assert_close(found, slow_mixer(mixer, event), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("spec", [*SPECS, *BOTH_WAYS])
-def test_events_of_very_different_lengths_never_touch(spec: Mamba | Mamba2) -> None:
-    """Beside one of 700 tokens: of 1, of 40 and of none, with NaN for padding; outputs and gradients as alone."""
-    net, lengths = built(spec), (700, 1, 40, 0)
-    mask = torch.arange(700) < torch.tensor(lengths)[:, None]
-    h = torch.randn(4, 700, spec.width)
-    together = encode(net, h.masked_fill(~mask[..., None], math.nan), mask)
-    assert together.isfinite().all()
-    together[mask].square().sum().backward()
-    gradients = [parameter.grad.clone() for parameter in net.parameters()]
-    net.zero_grad()
-    for event, length in zip(range(4), lengths, strict=True):
-        alone = encode(net, h[event : event + 1, :length])
-        torch.testing.assert_close(alone[0], together[event, :length], atol=1e-5, rtol=1e-5)
-        alone.square().sum().backward()
-    for parameter, gradient in zip(net.parameters(), gradients, strict=True):
-        assert (parameter.grad - gradient).abs().max() <= 1e-4 * gradient.abs().max()
-
-
-@pytest.mark.parametrize("spec", BOTH_WAYS)
-def test_both_ways_means_that_reversed_events_give_reversed_outputs(spec: Mamba | Mamba2) -> None:
-    """… when the two mixers of each block change places; and the first token then sees the last."""
-    net, other = built(spec), built(spec)
-    for block in other.blocks:
-        block.mixers = nn.ModuleList(reversed(block.mixers))
-    mask = torch.arange(50) < torch.tensor([50, 13])[:, None]
-    places = reversal(mask)[..., None]
-    assert places[1, :, 0].tolist() == [*reversed(range(13)), *range(13, 50)]
-    h = torch.randn(2, 50, spec.width)
-    backwards = encode(other, h.take_along_dim(places, 1), mask)
-    torch.testing.assert_close(encode(net, h, mask)[mask], backwards.take_along_dim(places, 1)[mask])
-    h[1, 12] += 1
-    assert not torch.allclose(encode(net, h, mask)[1, 0], backwards[1, 12])
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -13,6 +13,7 @@ from multiplet.recipe import Recipe, open_run
 from multiplet.recipes.find import make_recipe
 from multiplet.spec import from_dict, to_dict
 from multiplet.training import train
+from toy_pulses import write_pulses
 
 SMALL = ["train.validation_events=20", "optim.warmup=1", "represent.fit_events=50"]
 RECIPES = {
@@ -22,8 +23,12 @@ RECIPES = {
     "track_finding": ["steps=2", "width=32", "depth=1"],
     "noise_tagging": ["steps=2", "width=32", "depth=1", "encoder=nothing"],
     "particle_id": ["steps=2", "width=32", "depth=1"],
+    "polarbert": ["steps=2", "width=32", "depth=1"],
+    "direction": ["steps=2", "width=32", "depth=1", "tokens=sensors", "backbone=gru"],
+    "energy": ["steps=2", "width=32", "depth=1", "tokens=pulses", "backbone=mamba"],
 }
 SPACEPOINTS = {"fm4npp", "track_finding", "noise_tagging", "particle_id"}
+PULSES = {"polarbert", "direction", "energy"}
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +57,12 @@ def spacepoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pulses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hand-made events of a neutrino telescope."""
+    return write_pulses(tmp_path_factory.mktemp("pulses"))
+
+
 def test_every_recipe_is_in_this_list_and_says_what_it_is() -> None:
     assert set(RECIPES) == set(recipes.__all__)
     for name in recipes.__all__:
@@ -66,13 +77,13 @@ def test_every_recipe_is_in_this_list_and_says_what_it_is() -> None:
 def test_every_recipe_trains_two_steps_and_is_evaluated(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    detector = "spacepoints" if name in SPACEPOINTS else "jets"
-    size = {"jets": 32, "spacepoints": 8}[detector]
+    detector = "spacepoints" if name in SPACEPOINTS else "pulses" if name in PULSES else "jets"
+    size = {"jets": 32, "spacepoints": 8, "pulses": 16}[detector]
     data = [f"data={request.getfixturevalue(detector)}", f"train.batches.size={size}"]
     recipe = make_recipe(name, [*data, *RECIPES[name], *SMALL])
     assert train(recipe, tmp_path, progress=False).step == 2
     metrics = evaluate(tmp_path)
-    assert metrics["events"] == {"jets": 50, "spacepoints": 20}[detector]
+    assert metrics["events"] == {"jets": 50, "spacepoints": 20, "pulses": 40}[detector]
     assert all(estimate["low"] <= estimate["value"] <= estimate["high"] for estimate in metrics["metrics"].values())
     assert open_run(tmp_path).model().objective.names
 

@@ -92,6 +92,33 @@ def simulate_tpc(
     _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")
 
 
+@simulators.command("telescope")
+def simulate_telescope(
+    out: Annotated[Path, typer.Option(help="Folder for the event files.")],
+    events: Annotated[int, typer.Option(help="Events that trigger, over all splits.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same events, whatever the workers.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes at work.")] = 1,
+    geometry: Annotated[
+        Path | None, typer.Option(help="CSV file with your own array: sensor_id, x, y, z in metres.")
+    ] = None,
+    ice: Annotated[
+        Path | None, typer.Option(help="CSV file with your own ice: depth, scattering, absorption in metres.")
+    ] = None,
+    gamma: Annotated[float, typer.Option(help="Of the spectrum E^-gamma, from 100 GeV to 1 PeV.")] = 1.9,
+) -> None:
+    """IceCube-like neutrino events: parametrised light and readout of 5160 optical modules, NumPy alone."""
+    from multiplet.progress import show
+    from multiplet.simulation.blocks import simulate
+    from multiplet.simulation.telescope import Telescope
+    from multiplet.simulation.telescope_array import ideal_ice, ideal_modules, read_ice, read_modules
+
+    modules = read_modules(geometry) if geometry else ideal_modules()
+    telescope = Telescope(gamma, modules, read_ice(ice) if ice else ideal_ice())
+    with closing(show("simulate telescope")) as bar:
+        made = simulate(telescope, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
+    _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")
+
+
 @app.command()
 def convert(
     format: Annotated[str, typer.Argument(help="The published format of the files, or table for your own.")],

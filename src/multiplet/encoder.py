@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.nothing import Nothing
+from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Transformer
 from multiplet.errors import RecipeError
-from multiplet.layers import Embedding, Linear, full_precision
+from multiplet.layers import Embedding, Linear, Vector, full_precision
 from multiplet.parametrisation import MuP, Parametrisation, Standard, Width
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
-Backbone = Transformer | Mamba | Mamba2 | Nothing
+Backbone = Transformer | Mamba | Mamba2 | GRU | Nothing
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,116 @@ class FourierNet(nn.Module):
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Every part of the embedding is as wide as the encoder, and they are added."""
+
+    def widths(self, parts: tuple[str, ...], width: Width) -> dict[str, Width]:
+        """How many entries each part has."""
+        return dict.fromkeys(parts, width)
+
+    def __call__(self, parts: list[Float[Tensor, "B S _"]]) -> Float[Tensor, "B S D"]:
+        """FP32, as the residual stream is."""
+        return torch.stack([part.float() for part in parts]).sum(0)
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """The parts stand beside each other: each has `share` of the entries, and "x" those that are left.
+
+    PolarBERT's embedding: 128 of 256 entries say which sensor, the other 128 what it measured.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise RecipeError(f"Concatenate.share is {self.share}; it must lie between 0 and 1")
+
+    def widths(self, parts: tuple[str, ...], width: Width) -> dict[str, Width]:
+        """How many entries each part has; RecipeError where none are left for "x"."""
+        own = width * self.share
+        left = Width(width - own * (len(parts) - 1), width.ratio)
+        if left < 1 or own < 1:
+            raise RecipeError(
+                f"Concatenate.share {self.share} of {int(width)} for each of {[p for p in parts if p != 'x']} leaves "
+                f"{int(left)} entries for the features: change the share, or raise the width"
+            )
+        return {part: left if part == "x" else own for part in parts}
+
+    def __call__(self, parts: list[Float[Tensor, "B S _"]]) -> Float[Tensor, "B S D"]:
+        """FP32, as the residual stream is."""
+        return torch.cat([part.float() for part in parts], dim=-1)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Adds to the learned vector of each code a linear map of where it is: sines and cosines of its coordinates.
+
+    Wavelengths fall from `longest`, in the unit of the coordinates, by factors of 2. So sensors beside each other begin
+    with vectors that are alike. Places are those that `Id.place` keeps; a code in an unknown place has its own alone.
+    """
+
+    longest: float = 4000.0
+    bands: int = 8
+
+    def build(self, coordinates: int, width: Width, param: Parametrisation) -> WhereNet:
+        """(V, C) → (V, width)."""
+        return WhereNet(self, coordinates, width, param)
+
+
+class WhereNet(nn.Module):
+    """Where, running."""
+
+    frequency: Tensor
+
+    def __init__(self, spec: Where, coordinates: int, width: Width, param: Parametrisation) -> None:
+        super().__init__()
+        frequency = 2 * torch.pi / spec.longest * 2.0 ** torch.arange(spec.bands)
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.map = Linear(2 * spec.bands * coordinates, width, param, bias=False)
+
+    def forward(self, places: Float[Tensor, "V C"]) -> Float[Tensor, "V W"]:
+        angle = (places.nan_to_num()[..., None] * self.frequency).flatten(1)
+        return self.map(torch.cat([angle.sin(), angle.cos()], -1)) * places.isfinite().all(1, keepdim=True)
+
+
+@dataclass(frozen=True)
 class Encode:
-    """An embedding in named parts ("x" for the features, one for each id in `ids`, summed), and a backbone."""
+    """An embedding in named parts, and a backbone.
+
+    Parts are "x" for the features, "place" for those of them named in `place` (a sensor's position, which an objective
+    hides together with its id), and "id_NAME" for each of `ids`; `join` makes one vector of them. `where` adds what
+    their places say to the vectors of ids. `event` puts a learned slot in front of the tokens, which reads them all and
+    stands for the event.
+    """
 
     backbone: Backbone = field(default_factory=Transformer)
     param: Standard | MuP = field(default_factory=MuP)
     ids: tuple[str, ...] = ()
     features: Learned | Fourier = field(default_factory=Learned)
+    place: tuple[str, ...] = ()
+    join: Sum | Concatenate = field(default_factory=Sum)
+    event: bool = False
+    where: Where | None = None
+
+    def __post_init__(self) -> None:
+        reads = not isinstance(self.backbone, Nothing) and getattr(self.backbone, "bidirectional", True)
+        if self.event and not reads:
+            raise RecipeError(
+                f"Encode.event puts a slot in front of the tokens, where {type(self.backbone).__name__} as it is set "
+                "would show it none of them: take a backbone that reads both ways (bidirectional=True), or event=False"
+            )
 
     def build(self, shape: Shape) -> Encoder:
-        """The encoder for tokens of this shape; RecipeError where an id is asked for that no tokenizer makes."""
+        """The encoder for tokens of this shape; RecipeError where it asks for what the representation does not make."""
         if unknown := [name for name in self.ids if name not in shape.ids]:
             raise RecipeError(f"Encode.ids asks for {unknown}; the representation makes {sorted(shape.ids)}")
+        if missing := [name for name in self.place if name not in shape.columns]:
+            raise RecipeError(f"Encode.place: {missing[0]!r} is no feature ({did_you_mean(missing[0], shape.columns)})")
+        if len(set(self.place)) < len(self.place):
+            raise RecipeError(f"Encode.place names a feature twice: {list(self.place)}")
+        if set(self.place) >= set(shape.columns):
+            raise RecipeError(f"Encode.place names every feature, {list(shape.columns)}: at least one must be left")
         if shape.conditions:
             raise RecipeError(
                 f"no encoder reads conditions yet: take {list(shape.conditions)} out of Represent.conditions"
@@ -100,34 +200,73 @@ class Hidden:
     mask: Bool[Tensor, "B S"]
     before: Float[Tensor, "B S D"]  # the embedded tokens, before the backbone
     blocks: list[Tensor]  # the output of every block (B, S, D), where asked for
+    event: Float[Tensor, "B D"] | None = None  # of the event slot, where there is one
 
 
 class Encoder(nn.Module):
-    """Encode, running. Knows nothing of objectives: a vector that stands for a hidden part is handed in by them."""
+    """Encode, running. Knows nothing of objectives: a vector that stands for a hidden part is handed in by them.
+
+    `widths` tells how many entries each part of the embedding has, which is how many such a vector needs.
+    """
+
+    columns_x: Tensor
+    columns_place: Tensor
 
     def __init__(self, spec: Encode, shape: Shape) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
         self.param: Parametrisation = spec.param
         self.width: Width = spec.param.width(spec.backbone.width)
-        self.embed = nn.ModuleDict({"x": spec.features.build(shape.columns, self.width, spec.param)})
+        columns = tuple(name for name in shape.columns if name not in spec.place)
+        parts = ("x", *(f"id_{name}" for name in spec.ids), *(("place",) if spec.place else ()))
+        self.widths = spec.join.widths(parts, self.width)
+        self.embed = nn.ModuleDict({"x": spec.features.build(columns, self.widths["x"], spec.param)})
         for name in spec.ids:
-            self.embed[f"id_{name}"] = Embedding(shape.ids[name], self.width, spec.param)
+            self.embed[f"id_{name}"] = Embedding(shape.ids[name], self.widths[f"id_{name}"], spec.param)
+            if spec.where and shape.places.get(name):
+                where = spec.where.build(shape.places[name], self.widths[f"id_{name}"], spec.param)
+                self.embed[f"where_{name}"] = where
+        if spec.place:
+            self.embed["place"] = Linear(len(spec.place), self.widths["place"], spec.param, bias=True)
+        self.event = Vector(self.width, std=1.0) if spec.event else None
         self.backbone = spec.backbone.build(self.width, spec.param)
+        for part, names in (("x", columns), ("place", spec.place)):
+            numbers = torch.tensor([shape.columns.index(name) for name in names], dtype=torch.long)
+            self.register_buffer(f"columns_{part}", numbers, persistent=False)
+
+    def vectors(self, name: str, tokens: Tokens) -> Float[Tensor, "V W"]:
+        """The vector of every code of an id, as the embedding has it."""
+        learned = self.embed[f"id_{name}"].get_parameter("weight")
+        where = f"where_{name}"
+        return learned + self.embed[where](tokens.places[name]) if where in self.embed else learned
+
+    def _named(self, name: str, tokens: Tokens) -> Float[Tensor, "B S W"]:
+        if f"where_{name}" in self.embed:
+            return F.embedding(tokens.ids[name], self.vectors(name, tokens))
+        return self.embed[f"id_{name}"](tokens.ids[name])
 
     def forward(
         self, tokens: Tokens, replace: Mapping[str, tuple[Tensor, Tensor]] | None = None, blocks: bool = False
     ) -> Hidden:
-        """`replace` = {part: (hide (B, S), vector (D,))}: where `hide` is True the part becomes the vector."""
-        with full_precision(tokens.x):  # standardised values lose what matters in eight bits
-            parts = {"x": self.embed["x"](tokens.x)}
-        parts |= {f"id_{name}": self.embed[f"id_{name}"](tokens.ids[name]) for name in self.spec.ids}
-        x = tokens.x
+        """`replace` = {part: (hide (B, S), vector (widths[part],))}: where `hide` is True the part becomes the vector.
+
+        The features of a hidden "x" or "place" are 0 in what the backbone gets as geometry.
+        """
+        x, columns = tokens.x, {"x": self.columns_x, "place": self.columns_place}
+        with full_precision(x):  # standardised values lose what matters in eight bits
+            parts = {part: self.embed[part](x[..., columns[part]]) for part in columns if part in self.embed}
+        parts |= {f"id_{name}": self._named(name, tokens) for name in self.spec.ids}
         for name, (hide, vector) in (replace or {}).items():
             if name not in parts:
                 raise RecipeError(f"the embedding has no part {name!r}; it has {sorted(parts)}")
             parts[name] = torch.where(hide[..., None], vector.to(parts[name].dtype), parts[name])
-            x = x.masked_fill(hide[..., None], 0.0) if name == "x" else x
-        before = torch.stack([part.float() for part in parts.values()]).sum(0)  # the residual stream is FP32
-        points, outputs = self.backbone(before, tokens.mask, tokens.rank, x, blocks)
-        return Hidden(points, tokens.mask, before, outputs)
+            if name in columns:
+                x = torch.where(hide[..., None], x.index_fill(-1, columns[name], 0.0), x)
+        before = self.spec.join(list(parts.values()))
+        if self.event is None:
+            points, outputs = self.backbone(before, tokens.mask, tokens.rank, x, blocks)
+            return Hidden(points, tokens.mask, before, outputs)
+        first = self.event().float().expand(len(before), 1, -1)
+        h, mask = torch.cat([first, before], 1), F.pad(tokens.mask, (1, 0), value=True)
+        points, outputs = self.backbone(h, mask, F.pad(tokens.rank + 1, (1, 0)), F.pad(x, (0, 0, 1, 0)), blocks)
+        return Hidden(points[:, 1:], tokens.mask, before, [output[:, 1:] for output in outputs], points[:, 0])

@@ -72,7 +72,7 @@ def _features(spec: Represent, cloud: Cloud) -> dict[str, Tensor]:
             continue
         value = feature.transform.forward(point[feature.quantity].float())
         out[feature.name] = (~value.isfinite() & cloud.mask).any(1)
-    for feature in spec.conditions:
+    for feature in (*spec.conditions, *spec.event_targets):
         if feature.quantity in event:
             out[feature.name] = ~feature.transform.forward(event[feature.quantity].float()).isfinite()
     return out

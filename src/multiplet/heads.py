@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.encoder import Hidden
 from multiplet.layers import LayerNorm, Linear
 from multiplet.parametrisation import Parametrisation, Width
 
@@ -17,6 +18,11 @@ def mean_pool(points: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Floa
     """The mean over real slots; zero for an empty event."""
     total = points.masked_fill(~mask[..., None], 0.0).sum(1)  # a product would let a NaN in padding through
     return total / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def event_vector(hidden: Hidden) -> Float[Tensor, "B D"]:
+    """One vector an event, in FP32: its event slot where the encoder has one, else the mean of its tokens."""
+    return mean_pool(hidden.points.float(), hidden.mask) if hidden.event is None else hidden.event.float()
 
 
 def masked_mean(values: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, " B"]:

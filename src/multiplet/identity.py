@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from multiplet.data.events import Dataset, EventFiles
+from multiplet.data.mixture import MixedFiles
 from multiplet.errors import RunError
 from multiplet.files import write_json, writing
 from multiplet.optim import ScheduleFree
@@ -21,13 +22,14 @@ class Identity:
     """A recipe and its data beside what recipe.json says; RunError where a run has begun and is another one."""
 
     def __init__(self, recipe: Recipe, out: Path, dataset: Dataset, name: str, command: str, begun: bool) -> None:
-        data = dataset.fingerprint() if isinstance(dataset, EventFiles) else type(dataset).__name__
+        data = dataset.fingerprint() if isinstance(dataset, EventFiles | MixedFiles) else type(dataset).__name__
         self._out, self._begun = out, begun  # before the first checkpoint nothing is lost
         self._mine = record(recipe, name, command, dataset.schema, data)
         self._theirs: dict[str, Any] = read_record(out) if (out / "recipe.json").is_file() else {}
         self._mine["carried"] = self._theirs.get("carried")
         if self._theirs and begun:
-            free = (*_FREE, "train.steps") if isinstance(recipe.optim, ScheduleFree) else _FREE
+            free = (*_FREE, *(f"data.sources.{name}.path" for name in getattr(recipe.data, "sources", ())))
+            free += ("train.steps",) if isinstance(recipe.optim, ScheduleFree) else ()
             stored = as_of_now(self._theirs["recipe"], recipe)
             lines = [d for d in differences(stored, self._mine["recipe"]) if not d.startswith(free)]
             lines += differences(self._theirs["data"], self._mine["data"], "data")

@@ -1,4 +1,4 @@
-"""Kinematics: four-vectors, angles, impact parameters, sums over events and jet substructure.
+"""Kinematics: four-vectors, angles, directions, impact parameters, sums over events and jet substructure.
 
 Plain functions of numpy arrays or torch tensors (all arguments of one call of the same kind), element by element and
 broadcasting; momenta and energies in GeV, angles in rad, lengths in mm. PyTorch is imported when a tensor comes in.
@@ -99,6 +99,38 @@ def p4(pt: Values, eta: Values, phi: Values, mass: Values) -> tuple[Values, Valu
     library = _library(pt)
     energy = library.hypot(pt * library.cosh(eta), mass)
     return pt * library.cos(phi), pt * library.sin(phi), pt * library.sinh(eta), energy
+
+
+# --- directions in space ----------------------------------------------------------------------------------------------
+
+
+def unit_vector(azimuth: Array, zenith: Array) -> Array:
+    """The direction (cos azimuth sin zenith, sin azimuth sin zenith, cos zenith), (..., 3), of angles (...) in rad."""
+    library = _library(azimuth)
+    across = library.sin(zenith)
+    return library.stack([library.cos(azimuth) * across, library.sin(azimuth) * across, library.cos(zenith)], -1)
+
+
+def angles(vector: Array) -> tuple[Array, Array]:
+    """Azimuth in [0, 2π) and zenith in [0, π] of vectors (..., 3) of any length; one of length 0 gives (0, 0)."""
+    library = _library(vector)
+    x, y, z = (vector[..., n] for n in range(3))
+    azimuth = library.remainder(library.arctan2(y, x), 2 * math.pi)
+    zero = library.zeros_like(azimuth)
+    azimuth = library.where(azimuth < 2 * math.pi, azimuth, zero)  # just below 0 the remainder rounds up to a full turn
+    return azimuth, library.arctan2(library.hypot(x, y), z)
+
+
+def opening_angle(a: Array, b: Array) -> Array:
+    """The angle in [0, π] rad between vectors (..., 3) of any length above 0, exact for small ones as well.
+
+    atan2(|a × b|, a · b), where arccos(a · b) would be off by 3e-4 in single precision and have no gradient at 0 and π;
+    this has 0 there.
+    """
+    library = _library(a)
+    (ax, ay, az), (bx, by, bz) = ([v[..., n] for n in range(3)] for v in (a, b))
+    across = library.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+    return library.arctan2(library.linalg.norm(across, None, -1), (a * b).sum(-1))
 
 
 # --- tracks in jets ---------------------------------------------------------------------------------------------------

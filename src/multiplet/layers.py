@@ -91,9 +91,9 @@ class RMSNorm(nn.Module):
 class LayerNorm(nn.Module):
     """(x - mean) / √(variance + eps), in FP32; with gain and shift where `affine`."""
 
-    def __init__(self, width: Width | int, *, affine: bool = True, eps: float = 1e-6) -> None:
+    def __init__(self, width: Width | int, *, affine: bool = True, depth: int | None = None, eps: float = 1e-6) -> None:
         super().__init__()
-        self.declared = {"gain": declare_vector(width), "shift": declare_vector(width)}
+        self.declared = {"gain": declare_vector(width, depth), "shift": declare_vector(width, depth)}
         self.gain = nn.Parameter(torch.ones(int(width))) if affine else None
         self.shift = nn.Parameter(torch.zeros(int(width))) if affine else None
         self.eps = eps
@@ -105,9 +105,9 @@ class LayerNorm(nn.Module):
 class Residual(nn.Module):
     """skip · h + branch · f(norm(h)): the sum of one branch, number `index` of a stack of `depth` layers."""
 
-    def __init__(self, width: Width, param: Parametrisation, index: int, depth: int) -> None:
+    def __init__(self, width: Width, param: Parametrisation, index: int, depth: int, layer_norm: bool = False) -> None:
         super().__init__()
-        self.norm = RMSNorm(width, depth=depth)
+        self.norm = LayerNorm(width, depth=depth) if layer_norm else RMSNorm(width, depth=depth)
         self.skip, self.branch = param.residual(index, depth)
 
     def forward(self, h: Float[Tensor, "B S D"], f: Callable[[Tensor], Tensor]) -> Float[Tensor, "B S D"]:
@@ -131,19 +131,39 @@ class SwiGLU(nn.Module):
         return self.down(product if self.gain == 1.0 else product * self.gain)
 
 
+class FeedForward(nn.Module):
+    """W_down ReLU(W_up x + b) + b, hidden width `expansion` times the width (arXiv 1706.03762)."""
+
+    def __init__(self, width: Width, expansion: float, param: Parametrisation, depth: int) -> None:
+        super().__init__()
+        self.up = Linear(width, width * expansion, param, depth=depth, bias=True)
+        self.down = Linear(width * expansion, width, param, depth=depth, bias=True)
+
+    def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        return self.down(F.relu(self.up(x)))
+
+
 class Attention(nn.Module):
-    """Grouped-query attention (arXiv 2305.13245) of `x` to `memory`: 2d² + 2·memory·kv weights, no biases."""
+    """Grouped-query attention (arXiv 2305.13245) of `x` to `memory`: 2d² + 2·memory·kv weights, biases on request."""
 
     def __init__(
-        self, width: Width, memory: Width, kv_heads: int, group: int, head_dim: int, param: Parametrisation, depth: int
+        self,
+        width: Width,
+        memory: Width,
+        kv_heads: int,
+        group: int,
+        head_dim: int,
+        param: Parametrisation,
+        depth: int,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         keys = Width(kv_heads * head_dim, width.ratio)
         inner = keys * group
-        self.query = Linear(width, inner, param, depth=depth, zero=param.zero_readout)
-        self.key = Linear(memory, keys, param, depth=depth)
-        self.value = Linear(memory, keys, param, depth=depth)
-        self.out = Linear(inner, width, param, depth=depth)
+        self.query = Linear(width, inner, param, depth=depth, zero=param.zero_readout, bias=bias)
+        self.key = Linear(memory, keys, param, depth=depth, bias=bias)
+        self.value = Linear(memory, keys, param, depth=depth, bias=bias)
+        self.out = Linear(inner, width, param, depth=depth, bias=bias)
         self.head_dim, self.scale, self.group = head_dim, param.attention_scale(head_dim), group
 
     def forward(

@@ -18,10 +18,14 @@ from multiplet.errors import RunError
 from multiplet.metrics import Measured
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.neighbours import NextNeighbours
+from multiplet.objectives.sensors import MaskedSensors
 from multiplet.representation.represent import Represent
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.classify import Classify
+from multiplet.tasks.direction import Direction
+from multiplet.tasks.regress import Regress
 from multiplet.tasks.tag import Tag
+from multiplet.tasks.together import Together
 from multiplet.tasks.tracks import Tracks
 
 
@@ -92,9 +96,9 @@ class Model(nn.Module):
             self.encoder = encode.build(self.represent.shape)
             self.objective: Any = objective.build(self.encoder, self.represent.shape)
 
-    def tokens(self, cloud: Cloud) -> Tokens:
-        """The events as the encoder reads them."""
-        return self.represent(cloud)
+    def tokens(self, cloud: Cloud, draws: Draws | None = None) -> Tokens:
+        """The events as the encoder reads them; `draws` are those of a training step, None always selects alike."""
+        return self.represent(cloud, draws)
 
     def forward(self, tokens: Tokens, draws: Draws) -> dict[str, Tensor]:
         """Losses (B,) by name."""
@@ -170,4 +174,4 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], parts: tuple[s
 
 
 # What a recipe.json may name; any other class with Objective's methods trains too, and is named to `open_run` as known.
-ShippedObjective = Masked | NextNeighbours | Classify | Tag | Tracks
+ShippedObjective = Masked | NextNeighbours | MaskedSensors | Classify | Tag | Tracks | Direction | Regress | Together

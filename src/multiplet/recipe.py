@@ -12,6 +12,7 @@ from multiplet.checkpoint import require_newest
 from multiplet.data.batches import Batches
 from multiplet.data.columns import Column
 from multiplet.data.events import Events
+from multiplet.data.mixture import Mixture
 from multiplet.encoder import Encode
 from multiplet.errors import RecipeError, RunError
 from multiplet.model import Model, ShippedObjective, load_weights
@@ -53,7 +54,7 @@ class Train:
 class Recipe:
     """The methods section of a run. Its `data` says where events are; all else follows from these values."""
 
-    data: Events
+    data: Events | Mixture
     represent: Represent
     encoder: Encode
     objective: ShippedObjective

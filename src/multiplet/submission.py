@@ -116,8 +116,8 @@ def _check(recipe: Recipe, asked: Resources) -> list[str]:
         raise RecipeError(f"{total} processes would share batches of {size} events: ask for less, or larger batches")
     if asked.gpus and recipe.train.device == "cpu":
         raise RecipeError("train.device is cpu: give --gpus 0, or leave the device out")
-    missing = not Path(recipe.data.path).is_dir()
-    return [f"there is no folder {recipe.data.path} here: make sure that the nodes see it"] if missing else []
+    missing = [path for path in recipe.data.paths if not Path(path).is_dir()]
+    return [f"there is no folder {path} here: make sure that the nodes see it" for path in missing]
 
 
 def _train(recipe: str, out: Path, changes: Sequence[str], seeds: bool) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from multiplet.checkpoint import newest, write_checkpoint
 from multiplet.cloud import Cloud
-from multiplet.data.batches import Plan, Work, load
+from multiplet.data.batches import Batches, Plan, Work, cut_parts, load
 from multiplet.data.events import Dataset
 from multiplet.distributed import Ranks, ranks
 from multiplet.draws import Draws
@@ -31,6 +31,8 @@ from multiplet.recipe import Recipe
 from multiplet.representation.tokens import Tokens
 from multiplet.spec import to_dict
 from multiplet.validation import validate
+
+_POINTS_TO_FIT = 50_000_000  # padded points read at once
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,12 @@ class _Loop:
         represent, spec = self.model.represent, self.recipe.represent
         if bool(represent.fitted):
             return
-        sample = self.dataset.read("train", np.arange(min(spec.fit_events, self.dataset.size("train"))))
+        lengths = self.dataset.lengths("train")[: spec.fit_events]
+        parts = [np.arange(len(lengths))]
+        if len(lengths) * int(lengths.max(initial=0)) > _POINTS_TO_FIT:  # one long event would pad all others
+            parts = list(cut_parts(parts[0], lengths, Batches(points_at_once=_POINTS_TO_FIT)))
         try:
-            represent.fit(sample)
+            represent.fit(*(self.dataset.read("train", part) for part in parts))
         except RecipeError as error:
             if lines := not_fit(self.dataset, "train", sample, spec):
                 raise DataError(f"cannot standardise: {'; '.join(lines)}: correct or leave out such events") from error
@@ -166,7 +171,7 @@ class _Loop:
     def _update(self, work: Work, clouds: Sequence[Cloud]) -> dict[str, Any]:
         """Forward, backward and one step of the optimiser for one global batch."""
         draws = Draws(self.recipe.seed, work.step)
-        parts = [self.model.tokens(cloud.to(self.group.device)) for cloud in clouds]
+        parts = [self.model.tokens(cloud.to(self.group.device), draws) for cloud in clouds]
         weights = [self.model.objective.weights(tokens, draws) for tokens in parts]
         totals, points = self._totals(parts, weights)
         self.optimiser.zero_grad()

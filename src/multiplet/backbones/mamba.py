@@ -8,18 +8,18 @@ with n numbers of state: 6.25 d² + 6 d n + 15 d, so 6.625 d² + 15 d at n = d/1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from multiplet.backbones.recurrent import RecurrentNet
 from multiplet.backbones.scan import selective_scan
 from multiplet.errors import RecipeError
-from multiplet.layers import Linear, Residual, RMSNorm, full_precision
+from multiplet.layers import Linear, full_precision
 from multiplet.parametrisation import Parametrisation, Width, declare, declare_vector
 
 
@@ -42,9 +42,9 @@ class Mamba:
         if min(self.width, self.depth, self.state, self.expansion, self.taps) < 1:
             raise RecipeError(f"Mamba needs width, depth, state, expansion and taps of at least 1; given: {self}")
 
-    def build(self, width: Width, param: Parametrisation) -> MambaNet:
+    def build(self, width: Width, param: Parametrisation) -> RecurrentNet:
         """The network; `width` is this width as the parametrisation counts it."""
-        return MambaNet(partial(SelectiveMixer, self, width, param), width, param, self.depth, self.bidirectional)
+        return RecurrentNet(partial(SelectiveMixer, self, width, param), width, param, self.depth, self.bidirectional)
 
 
 class SelectiveMixer(nn.Module):
@@ -94,63 +94,6 @@ class CausalConv(nn.Module):
         for place in range(taps):  # quicker on a CPU than conv1d, whose layout is the transposed one
             y = torch.addcmul(y, x[:, place : place + length], self.weight[:, place])
         return y
-
-
-class MambaBlock(nn.Module):
-    """h += mixer(norm h), and where there are two mixers the second one's output for the reversed event."""
-
-    def __init__(self, mixers: list[nn.Module], width: Width, param: Parametrisation, layer: int, depth: int) -> None:
-        super().__init__()
-        self.mixers = nn.ModuleList(mixers)
-        self.mix = Residual(width, param, layer, depth)
-
-    def forward(self, h: Float[Tensor, "B S D"], reverse: Int[Tensor, "B S 1"] | None) -> Float[Tensor, "B S D"]:
-        def mixed(x: Tensor) -> Tensor:
-            y = self.mixers[0](x)
-            if reverse is None:
-                return y
-            return y + self.mixers[1](x.take_along_dim(reverse, 1)).take_along_dim(reverse, 1)
-
-        return self.mix(h, mixed)
-
-
-class MambaNet(nn.Module):
-    """(B, S, D) → (B, S, D), real slots at the left; `mixer` makes one mixer."""
-
-    def __init__(
-        self, mixer: Callable[[], nn.Module], width: Width, param: Parametrisation, depth: int, bidirectional: bool
-    ) -> None:
-        super().__init__()
-        ways = 2 if bidirectional else 1
-        self.bidirectional = bidirectional
-        self.blocks = nn.ModuleList(
-            MambaBlock([mixer() for _ in range(ways)], width, param, layer, depth) for layer in range(depth)
-        )
-        self.norm = RMSNorm(width)
-
-    def forward(
-        self,
-        h: Float[Tensor, "B S D"],
-        mask: Bool[Tensor, "B S"],
-        rank: Int[Tensor, "B S"],
-        geometry: Tensor | None = None,
-        blocks: bool = False,
-    ) -> tuple[Float[Tensor, "B S D"], list[Tensor]]:
-        """The normed output and, on request, every block's, of which a difference is what a block added."""
-        h = h.masked_fill(~mask[..., None], 0.0)
-        reverse = reversal(mask)[..., None] if self.bidirectional else None
-        outputs: list[Tensor] = []
-        for block in self.blocks:
-            h = block(h, reverse)
-            if blocks:
-                outputs.append(h)
-        return self.norm(h), outputs
-
-
-def reversal(mask: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:
-    """The slots that, read in this order, give every event reversed within its own length; padding stays."""
-    slot = torch.arange(mask.shape[1], device=mask.device)
-    return torch.where(mask, mask.sum(1, keepdim=True) - 1 - slot, slot)
 
 
 def first_steps(size: int) -> Float[Tensor, " size"]:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from multiplet.backbones.mamba import CausalConv, MambaNet, first_steps
+from multiplet.backbones.mamba import CausalConv, first_steps
+from multiplet.backbones.recurrent import RecurrentNet
 from multiplet.backbones.scan import head_scan
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, RMSNorm, full_precision
@@ -44,9 +45,9 @@ class Mamba2:
                 f"{self.head_dim}"
             )
 
-    def build(self, width: Width, param: Parametrisation) -> MambaNet:
+    def build(self, width: Width, param: Parametrisation) -> RecurrentNet:
         """The network; `width` is this width as the parametrisation counts it."""
-        return MambaNet(partial(HeadMixer, self, width, param), width, param, self.depth, self.bidirectional)
+        return RecurrentNet(partial(HeadMixer, self, width, param), width, param, self.depth, self.bidirectional)
 
 
 class HeadMixer(nn.Module):

@@ -1,7 +1,9 @@
-"""The LLaMA-type transformer: pre-norm, grouped-query attention, SwiGLU, RMSNorm, no biases in its blocks.
+"""The pre-norm transformer: by default LLaMA's, with grouped-query attention, SwiGLU, RMSNorm and no biases.
 
 Parameters with the default shape (query width = width, hidden 4·width, group 2): 15 d² + 2 d a block, d for the final
-norm, so 987,008 / 7,874,304 / 47,209,984 for an encoder of 21 features at (128, 4), (256, 8), (512, 12).
+norm, so 987,008 / 7,874,304 / 47,209,984 for an encoder of 21 features at (128, 4), (256, 8), (512, 12). The plain
+encoder layer of 2017 (group 1, LayerNorm, ReLU, biases, no norm at the end): 12 d² + 13 d, of which 4 d are the biases
+of its attention.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from multiplet.errors import RecipeError
-from multiplet.layers import Attention, Residual, RMSNorm, Rotation, SwiGLU
+from multiplet.layers import Attention, FeedForward, LayerNorm, Residual, RMSNorm, Rotation, SwiGLU
 from multiplet.parametrisation import Parametrisation, Width
 
 
@@ -25,7 +27,11 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Transformer:
-    """`width` = heads · head_dim; every key/value head serves `group` query heads. position None: a set."""
+    """`width` = heads · head_dim; every key/value head serves `group` query heads. position None: a set.
+
+    `gated` False: Linear, ReLU, Linear with biases instead of SwiGLU. `layer_norm`: with mean and shift instead of
+    RMSNorm. `attention_bias`: biases in the four projections. `final_norm` False: the residual stream as it is.
+    """
 
     width: int = 128
     depth: int = 4
@@ -33,6 +39,10 @@ class Transformer:
     group: int = 2
     expansion: float = 4.0
     position: Rotary | None = field(default_factory=Rotary)
+    gated: bool = True
+    layer_norm: bool = False
+    attention_bias: bool = False
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or self.group < 1 or self.head_dim < 2 or self.head_dim % 2:
@@ -54,15 +64,16 @@ class Transformer:
 
 
 class Block(nn.Module):
-    """h += attention(norm h); h += SwiGLU(norm h). With a memory, attention goes to it instead of to h."""
+    """h += attention(norm h); h += feed(norm h). With a memory, attention goes to it instead of to h."""
 
     def __init__(self, spec: Transformer, width: Width, memory: Width, param: Parametrisation, layer: int) -> None:
         super().__init__()
         depth = spec.depth
-        self.attention = Attention(width, memory, spec.kv_heads, spec.group, spec.head_dim, param, depth)
-        self.mix = Residual(width, param, 2 * layer, depth)
-        self.feed = SwiGLU(width, spec.expansion, param, depth)
-        self.transform = Residual(width, param, 2 * layer + 1, depth)
+        sizes = (spec.kv_heads, spec.group, spec.head_dim)
+        self.attention = Attention(width, memory, *sizes, param, depth, spec.attention_bias)
+        self.mix = Residual(width, param, 2 * layer, depth, spec.layer_norm)
+        self.feed = (SwiGLU if spec.gated else FeedForward)(width, spec.expansion, param, depth)
+        self.transform = Residual(width, param, 2 * layer + 1, depth, spec.layer_norm)
 
     def forward(
         self,
@@ -87,7 +98,8 @@ class TransformerNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.blocks = nn.ModuleList(Block(spec, width, width, param, layer) for layer in range(spec.depth))
-        self.norm = RMSNorm(width)
+        norm = LayerNorm if spec.layer_norm else RMSNorm
+        self.norm = norm(width) if spec.final_norm else nn.Identity()
 
     def forward(
         self,
@@ -97,7 +109,7 @@ class TransformerNet(nn.Module):
         geometry: Tensor | None = None,
         blocks: bool = False,
     ) -> tuple[Float[Tensor, "B S D"], list[Tensor]]:
-        """The normed output and, on request, every block's; `geometry` is for pair terms, of which it has none."""
+        """The output and, on request, every block's; `geometry` is for pair terms, of which it has none."""
         turn = Rotation(rank, self.spec.head_dim, self.spec.position.theta) if self.spec.position else None
         outputs: list[Tensor] = []
         for block in self.blocks:

@@ -50,6 +50,22 @@ class Events:
     skip: int = 0
     take: int | None = None
 
+    def __str__(self) -> str:
+        return str(Path(self.path))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The folder."""
+        return (self.path,)
+
+    def whole(self) -> Events:
+        """The same folder with all of its training events."""
+        return Events(self.path)
+
+    def from_start(self) -> Events:
+        """As many training events, from the first on."""
+        return Events(self.path, 0, self.take)
+
     def open(self) -> EventFiles:
         """The dataset; DataError where the folder or a file cannot be used."""
         return EventFiles(Path(self.path), self.skip, self.take)

@@ -88,7 +88,7 @@ def _alike(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     """Names of recipes that differ by seed and by where their labels start alone."""
     found: list[tuple[Recipe, list[str]]] = []
     for name, recipe in recipes.items():
-        bare = replace(recipe, seed=0, data=replace(recipe.data, skip=0))
+        bare = replace(recipe, seed=0, data=recipe.data.from_start())
         names = next((names for one, names in found if one == bare), None)
         if names is None:
             found.append((bare, [name]))

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from multiplet.data.events import Events, Split
+from multiplet.evaluation.evaluated import evaluated_events
 from multiplet.evaluation.plots import describe, jet_display
+from multiplet.evaluation.pulses import pulse_displays
 from multiplet.evaluation.spacepoints import spacepoint_displays
-from multiplet.files import read_json
-from multiplet.recipe import open_run
+from multiplet.recipe import Run, open_run
 from multiplet.representation.jets import FLAGS, JetConstituents
 from multiplet.tasks.classify import Classify
 
@@ -23,30 +23,29 @@ def displays(run: Path | str, known: Sequence[type] = ()) -> dict[str, Figure]:
 
     Raises DataError where the events that were evaluated are no longer there.
     """
-    return jet_displays(run, known) or spacepoint_displays(open_run(run, known))
-
-
-def jet_displays(run: Path | str, known: Sequence[type] = (), wanted: int = 4) -> dict[str, Figure]:
-    """One jet each of the first `wanted` classes of an evaluated run that classifies jets, by title."""
     opened = open_run(run, known)
-    jets = isinstance(opened.recipe.represent.quantities, JetConstituents)
-    if not jets or not isinstance(opened.recipe.objective, Classify):
-        return {}
     if not (opened.path / "predictions.parquet").is_file():
         return {}
-    metrics = read_json(opened.path / "metrics.json")
-    split: Split = metrics["split"]
-    table = pq.read_table(opened.path / "predictions.parquet")
+    return next((shown for make in KINDS if (shown := make(opened))), {})
+
+
+def jet_displays(run: Run, wanted: int = 4) -> dict[str, Figure]:
+    """One jet each of the first `wanted` classes of an evaluated run that classifies jets, by title."""
+    objective = run.recipe.objective
+    if not isinstance(run.recipe.represent.quantities, JetConstituents) or not isinstance(objective, Classify):
+        return {}
+    table = pq.read_table(run.path / "predictions.parquet")
     classes = [name.removeprefix("score_") for name in table.column_names if name.startswith("score_")]
-    label = table[opened.recipe.objective.label].to_numpy()
+    label = table[objective.label].to_numpy()
     rows = [int(np.argmax(label == code)) for code in range(len(classes)) if (label == code).any()][:wanted]
-    cloud = Events(metrics["data"]).open().read(split, np.asarray(rows))
+    shown = evaluated_events(run, np.asarray(rows))
+    split, cloud = shown.split, shown.cloud
     figures = {}
     for place, row in enumerate(rows):
         real = cloud.mask[place].numpy()
         jet = {name: value[place].numpy()[real] for name, value in cloud.points.items()}
         flags = np.stack([jet[flag] for flag in FLAGS], axis=1)
-        kinds = [_KINDS[int(np.argmax(flag))] if flag.any() else "particle" for flag in flags]
+        kinds = [_FLAGS[int(np.argmax(flag))] if flag.any() else "particle" for flag in flags]
         scores = {name: float(table[f"score_{name}"][row].as_py()) for name in classes}
         title = describe(classes[label[row]], scores)
         figures[f"{split} event {row}: {title}"] = jet_display(
@@ -55,4 +54,5 @@ def jet_displays(run: Path | str, known: Sequence[type] = (), wanted: int = 4) -
     return figures
 
 
-_KINDS = [flag.removeprefix("is_").replace("_", " ") for flag in FLAGS]
+KINDS = (jet_displays, spacepoint_displays, pulse_displays)  # each gives none for runs of another kind
+_FLAGS = [flag.removeprefix("is_").replace("_", " ") for flag in FLAGS]

@@ -41,23 +41,20 @@ def evaluate(
     opened = open_run(run, known)
     model = opened.model().to(pick_device(device))
     try:
-        dataset = Events(data or opened.recipe.data.path).open()
+        dataset = (Events(data) if data else opened.recipe.data.whole()).open()
     except DataError as error:
-        if data or Path(opened.recipe.data.path).exists():
+        if data or all(Path(path).exists() for path in opened.recipe.data.paths):
             raise
         raise DataError(f"{error}; or say where the run's events are now (--data)") from error
+    where = str(Events(data) if data else opened.recipe.data)
     if not dataset.size(split):
         held = ", ".join(f"{name} {dataset.size(name)}" for name in SPLITS)
-        raise DataError(
-            f"{dataset.path} has no events in the {split} split ({held}): choose another split, or other data"
-        )
-    require_same(opened.schema, dataset.schema, str(dataset.path), f"what {opened.path} was trained on")
+        raise DataError(f"{where} has no events in the {split} split ({held}): choose another split, or other data")
+    require_same(opened.schema, dataset.schema, where, f"what {opened.path} was trained on")
     names = [column.name for column in dataset.schema if column.level == "event"]
     keep = dict.fromkeys([*(name for name in names if not name.startswith("score_")), *model.objective.truth])
     if lacking := keep.keys() - {column.name for column in dataset.schema}:
-        raise DataError(
-            f"{dataset.path} has no {', '.join(sorted(lacking))} to measure by: `multiplet predict` needs none"
-        )
+        raise DataError(f"{where} has no {', '.join(sorted(lacking))} to measure by: `multiplet predict` needs none")
     start = time.monotonic()
     table = score(model, dataset, split, list(keep), show or Silent())
     measured = model.objective.measure(table)
@@ -65,7 +62,7 @@ def evaluate(
         write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
     metrics: dict[str, Any] = {
         "split": split,
-        "data": str(dataset.path),
+        "data": where,
         "events": dataset.size(split),
         "command": command,
         "cost": {"seconds": time.monotonic() - start, "device": str(next(model.parameters()).device)},

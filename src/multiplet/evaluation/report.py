@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from multiplet.errors import RunError
+from multiplet.evaluation.estimates import estimates
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import classification, gallery, in_bins, losses
 from multiplet.evaluation.page import Html, element, join, page, picture, table
@@ -43,6 +44,7 @@ def write_report(
         "Runs": _runs(folders),
         "Training": losses(folders),
         "Classification": classification(folders),
+        "Estimates": estimates(folders),
         "In bins": in_bins(folders),
         "Figures": gallery([picture(figure, title) for title, figure in (figures or {}).items()]),
         "How to reproduce": _commands(folders),

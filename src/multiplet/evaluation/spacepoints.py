@@ -8,17 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from multiplet.data.events import Events, Split
 from multiplet.errors import DataError
+from multiplet.evaluation.evaluated import by_size, evaluated_events
 from multiplet.evaluation.track_plots import GREY, PALETTE, View, spacepoint_display
-from multiplet.files import read_json
 from multiplet.recipe import Run
 from multiplet.representation.tpc import Spacepoints
 from multiplet.tasks.tag import Tag
 from multiplet.tasks.tracks import Tracks
 from multiplet.track_metrics import NONE, double_majority, overlaps
 
-SIZES = (0.5, 0.95)  # events shown, as quantiles of the number of points
 NOISE = "noise"  # a truth column of points: drawn small where it is 1
 
 
@@ -30,17 +28,13 @@ def spacepoint_displays(run: Run) -> dict[str, Figure]:
     objective, file = run.recipe.objective, run.path / "predictions.parquet"
     if not isinstance(run.recipe.represent.quantities, Spacepoints) or not isinstance(objective, Tracks | Tag):
         return {}
-    if not file.is_file():
-        return {}
-    metrics = read_json(run.path / "metrics.json")
-    split: Split = metrics["split"]
     events, points = np.unique(pq.read_table(file, columns=["index"])["index"].to_numpy(), return_counts=True)
-    ranked = events[np.argsort(points, kind="stable")]
-    chosen = np.array(list(dict.fromkeys(int(ranked[int(share * len(ranked))]) for share in SIZES)))
+    chosen = by_size(events, points)
     names = [name for name in pq.read_schema(file).names if name.startswith("score_")] or ["found"]
     columns = ["index", "point", objective.label, *names]
     table = pq.read_table(file, columns=columns, filters=[("index", "in", chosen.tolist())])
-    cloud = Events(metrics["data"]).open().read(split, chosen)
+    shown = evaluated_events(run, chosen)
+    split, cloud = shown.split, shown.cloud
     figures = {}
     for place, event in enumerate(chosen):
         here = table["index"].to_numpy() == event
@@ -48,7 +42,7 @@ def spacepoint_displays(run: Run) -> dict[str, Figure]:
         point, label = values["point"], values[objective.label].astype(np.int64)
         there = cloud.truth[objective.label][place][cloud.mask[place]].numpy()
         if point.max() >= len(there) or (there[point] != label).any():
-            raise DataError(f"{metrics['data']} has another {split} event {event} than was evaluated: evaluate again")
+            raise DataError(f"{shown.where} has another {split} event {event} than was evaluated: evaluate again")
         xyz = np.stack([cloud.points[name][place].numpy()[point] for name in ("x", "y", "z")], axis=1).astype(float)
         if isinstance(objective, Tracks):
             noise = (

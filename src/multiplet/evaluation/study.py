@@ -11,12 +11,18 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from multiplet.backbones.nothing import Nothing
+from multiplet.data.mixture import Mixture
 from multiplet.errors import RunError
 from multiplet.evaluation.plots import label_efficiency
 from multiplet.metrics import Difference, paired_difference
+from multiplet.model import ShippedObjective
 from multiplet.recipe import Recipe, open_run
+from multiplet.tasks.angle_scores import opening_angles
 from multiplet.tasks.classify import Classify
+from multiplet.tasks.direction import Direction
+from multiplet.tasks.regress import Regress, errors
 from multiplet.tasks.tag import Tag
+from multiplet.tasks.together import parts_of
 from multiplet.tasks.tracks import Tracks
 from multiplet.track_metrics import NONE, adjusted_rand_of_each, overlaps, pair_sums
 
@@ -33,7 +39,7 @@ WAYS = {
 class Row:
     """One evaluated run of a task: how it was adapted, on how many labels, and what each event is worth by a metric."""
 
-    metric: str
+    metric: str  # says so where lower is better
     way: str
     labels: int
     seed: tuple[int, int]  # of the recipe, and the place its labelled events start at
@@ -53,14 +59,43 @@ def rows(runs: Sequence[Path | str], known: Sequence[type] = ()) -> list[Row]:
     found = []
     for run in runs:
         opened = open_run(run, known)
-        file, objective = opened.path / "predictions.parquet", opened.recipe.objective
-        if not isinstance(objective, Classify | Tag | Tracks) or not file.is_file():
-            continue
-        metric, values = _tracks(file, objective) if isinstance(objective, Tracks) else _classes(file, objective)
-        data = opened.recipe.data
-        labels = data.take if data.take is not None else data.open().size("train")
-        found.append(Row(metric, _way(opened.recipe), labels, (opened.recipe.seed, data.skip), values))
+        file, recipe = opened.path / "predictions.parquet", opened.recipe
+        for task in parts_of(recipe.objective) if file.is_file() else ():
+            if (worth := _worth(file, task)) is not None:
+                seed = recipe.seed, recipe.data.skip
+                found.append(Row(worth[0], _way(recipe), _labels(recipe, task), seed, worth[1]))
     return found
+
+
+def _worth(file: Path, task: ShippedObjective) -> tuple[str, np.ndarray] | None:
+    """What each event is worth, and by which metric; None for an objective without labels."""
+    match task:
+        case Classify() | Tag():
+            return _classes(file, task)
+        case Tracks():
+            return _tracks(file, task)
+        case Direction():
+            columns = [prefix + name for prefix in ("", "found_") for name in (task.azimuth, task.zenith)]
+            values = opening_angles(_columns(file, columns), task.azimuth, task.zenith)
+            return "opening angle (°), lower is better", values[~np.isnan(values)]
+        case Regress():
+            values, what = errors(_columns(file, [task.label, f"found_{task.label}"]), task.label, task.log)
+            return f"error of {what}, lower is better", np.abs(values[~np.isnan(values)])
+    return None
+
+
+def _columns(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    table = pq.read_table(file, columns=list(names))
+    return {name: table[name].to_numpy() for name in names}
+
+
+def _labels(recipe: Recipe, task: ShippedObjective) -> int:
+    """Training events of the folders that have the task's label."""
+    if not isinstance(recipe.data, Mixture):
+        return recipe.data.take if recipe.data.take is not None else recipe.data.open().size("train")
+    label = task.azimuth if isinstance(task, Direction) else getattr(task, "label", "")
+    sources = recipe.data.open().sources.values()
+    return sum(files.size("train") for files in sources if label in {column.name for column in files.schema})
 
 
 def _way(recipe: Recipe) -> str:

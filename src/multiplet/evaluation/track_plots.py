@@ -32,9 +32,10 @@ class Curve:
 
 @styled
 def binned_metrics(curves: Mapping[str, Mapping[str, Curve]], label: str) -> Figure:
-    """Metrics between 0 and 1 against a quantity, a panel a metric; `curves` maps metric → run → curve.
+    """Metrics against a quantity, a panel a metric; `curves` maps metric → run → curve.
 
-    Bars along the quantity are the bins, the others the intervals; runs stand a little aside of one another.
+    Bars along the quantity are the bins, the others the intervals; runs stand a little aside of one another. Metrics
+    between 0 and 1 are drawn as shares, and bins over more than a decade and a half on a logarithmic axis.
     """
     figure = Figure(figsize=(7, 1.4 + 2.8 * len(curves)), layout="constrained")
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
@@ -43,9 +44,14 @@ def binned_metrics(curves: Mapping[str, Mapping[str, Curve]], label: str) -> Fig
         for run, curve in each.items():
             place = runs.index(run)
             _draw_curve(axes, curve, (place - (len(runs) - 1) / 2) / (2 * len(runs)), run, place)
-        axes.set(ylabel=plain(metric), ylim=(-0.03, 1.05))
-        axes.axhline(1, color=QUIET, ls=":", lw=1)
+        ends = np.concatenate([end[np.isfinite(end)] for curve in each.values() for end in (curve.low, curve.high)])
+        axes.set(ylabel=plain(metric))
+        if ((ends >= 0) & (ends <= 1)).all():
+            axes.set(ylim=(-0.03, 1.05))
+            axes.axhline(1, color=QUIET, ls=":", lw=1)
     edges = np.concatenate([curve.edges for each in curves.values() for curve in each.values()])
+    if edges.min() > 0 and edges.max() > 30 * edges.min():
+        panels[-1].set_xscale("log")
     panels[-1].set(xlabel=plain(label), xlim=(edges.min(), edges.max()))
     handles = [Line2D([], [], marker=_marker(n), label=plain(run), **look(n)) for n, run in enumerate(runs)]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, title="68 % bootstrap intervals over events")

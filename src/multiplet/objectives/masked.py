@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiplet.draws import Draws
 from multiplet.encoder import Encoder
-from multiplet.errors import NonFiniteError, RecipeError
+from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
-from multiplet.metrics import Measured, bootstrap
+from multiplet.metrics import Measured
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion, DiffusionNet
+from multiplet.objectives.event_losses import FIXED, event_losses, means
 from multiplet.objectives.masking import Masks, counts, draw_masks
 from multiplet.objectives.targets import Code, CodeNet, MeanSquared, MeanSquaredNet
 from multiplet.representation.tokens import Shape, Tokens
@@ -94,17 +94,11 @@ class MaskedNet(nn.Module):
 
         Raises NonFiniteError where a loss that counts is not finite, so that NaN means nothing else.
         """
-        draws = Draws(0, 0, fixed=True)
-        values, weights = self(encoder, tokens, draws), self.weights(tokens, draws)
-        for name, value in values.items():
-            if bad := tokens.event[(weights[name] > 0) & ~value.isfinite()].tolist():
-                raise NonFiniteError(f"{name} is not finite for the events at places {bad[:5]} of the split, from 0 on")
-        return {name: values[name].masked_fill(weights[name] == 0, torch.nan) for name in values}
+        return event_losses(self(encoder, tokens, FIXED), self.weights(tokens, FIXED), tokens)
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
         """Mean losses with 68 % bootstrap intervals, over the events that have something to predict."""
-        values = {name: table[name].astype(np.float64) for name in self.names}
-        return Measured({name: bootstrap(np.mean, value[~np.isnan(value)]) for name, value in values.items()})
+        return Measured(means(table, self.names))
 
     def conditions(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> tuple[Float[Tensor, "B P D"], Tokens]:
         """A condition z for each token to be predicted, from the visible ones, and those tokens."""

@@ -18,7 +18,8 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, full_precision
-from multiplet.metrics import Measured, bootstrap
+from multiplet.metrics import Measured
+from multiplet.objectives.event_losses import FIXED, event_losses, means
 from multiplet.representation.orders import sort
 from multiplet.representation.tokens import Shape, Tokens, gather
 from multiplet.spec import did_you_mean
@@ -146,14 +147,11 @@ class NextNeighboursNet(nn.Module):
 
     def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
         """The losses of each event (B,); NaN where there is no neighbour to predict."""
-        draws = Draws(0, 0, fixed=True)
-        values, weights = self(encoder, tokens, draws), self.weights(tokens, draws)
-        return {name: values[name].masked_fill(weights[name] == 0, torch.nan) for name in values}
+        return event_losses(self(encoder, tokens, FIXED), self.weights(tokens, FIXED), tokens)
 
     def measure(self, table: Mapping[str, np.ndarray]) -> Measured:
         """Mean losses with 68 % bootstrap intervals, over the events that have a neighbour to predict."""
-        pairs = table["next_neighbours"].astype(np.float64), ~np.isnan(table["next_neighbours"])
-        return Measured({name: bootstrap(np.mean, table[name][pairs[1]].astype(np.float64)) for name in self.names})
+        return Measured(means(table, self.names))
 
 
 def _pairs(points: Int[Tensor, " B"], k: int) -> Int[Tensor, " B"]:

@@ -3,6 +3,18 @@
 from multiplet.recipes.controls import tpc_controls as tpc_controls
 from multiplet.recipes.fm4npp import fm4npp, noise_tagging, particle_id, track_finding
 from multiplet.recipes.maskdiff import jet_classes, maskdiff
+from multiplet.recipes.polarbert import direction, energy, polarbert
+from multiplet.recipes.rates import rate_transfer as rate_transfer
 
-__all__ = ["fm4npp", "jet_classes", "maskdiff", "noise_tagging", "particle_id", "track_finding"]
-STUDIES = ("tpc_controls",)  # functions that give many recipes, by the name of their cell
+__all__ = [
+    "direction",
+    "energy",
+    "fm4npp",
+    "jet_classes",
+    "maskdiff",
+    "noise_tagging",
+    "particle_id",
+    "polarbert",
+    "track_finding",
+]
+STUDIES = ("rate_transfer", "tpc_controls")  # functions that give many recipes, by the name of their cell

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from multiplet.cloud import Cloud
 from multiplet.data.columns import EVENT_NAMES, Column
+from multiplet.draws import Draws
 from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
+from multiplet.representation.merging import BySensor
 from multiplet.representation.orders import AsMeasured, Order, sort
-from multiplet.representation.tokenizers import Id, Tokenizer
+from multiplet.representation.selection import Subsample
+from multiplet.representation.telescope import Pulses
+from multiplet.representation.tokenizers import Id, Tokenizer, places_of
 from multiplet.representation.tokens import Shape, Tokens, gather
 from multiplet.representation.tpc import Spacepoints
 
@@ -31,7 +35,7 @@ class Measured:
         return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES}
 
 
-Quantities = Measured | JetConstituents | Spacepoints
+Quantities = Measured | JetConstituents | Spacepoints | Pulses
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Represent:
     `targets` lists what objectives predict (the features themselves where empty); `ids` are measured names of points,
     and a tokenizer adds the id "code"; `most` keeps the first points of the order; `clip` bounds standardised values;
     what is fitted is fitted on the first `fit_events` of training.
+
+    `event_targets` are predicted of the event as a whole, as it was measured, whatever of it becomes tokens. `merge`
+    makes one token of several points, whose truth is then gone; `select` draws which tokens of a long event are kept.
     """
 
     features: tuple[Feature, ...]
@@ -53,9 +60,12 @@ class Represent:
     most: int | None = None
     clip: float = 10.0
     fit_events: int = 10_000
+    event_targets: tuple[Feature, ...] = ()
+    merge: BySensor | None = None
+    select: Subsample | None = None
 
     def __post_init__(self) -> None:
-        for name in ("features", "targets", "conditions"):
+        for name in ("features", "targets", "conditions", "event_targets"):
             names = [feature.name for feature in getattr(self, name)]
             if repeated := sorted({n for n in names if names.count(n) > 1}):
                 raise RecipeError(f"Represent.{name} lists {repeated} more than once")
@@ -78,17 +88,23 @@ class RepresentNet(nn.Module):
         self.features = Standardiser(spec.features, spec.clip)
         self.other_targets = Standardiser(spec.targets, spec.clip) if spec.targets else None
         self.conditions = Standardiser(spec.conditions, spec.clip)
+        self.event_targets = Standardiser(spec.event_targets, spec.clip) if spec.event_targets else None
         self.order = spec.order.build()
         self.tokenizer = spec.tokenizer.build(len(self.targets.features)) if spec.tokenizer else None
         self.register_buffer("fitted", torch.tensor(False))
+        for one in (one for one in spec.ids if one.place):
+            self.register_buffer(f"places_{one.column}", torch.full((one.codes, len(one.place)), torch.nan))
+        kept = [column for column in schema if not (spec.merge and column.truth and column.level == "point")]
         self.shape = Shape(
             columns=tuple(feature.name for feature in spec.features),
             targets=tuple(feature.name for feature in self.targets.features),
             conditions=tuple(feature.name for feature in spec.conditions),
             ids={one.column: one.codes for one in spec.ids}
             | ({"code": self.tokenizer.codes} if self.tokenizer else {}),
-            classes={column.name: column.classes for column in schema if column.classes},
-            truth=tuple(column.name for column in schema if column.truth),
+            classes={column.name: column.classes for column in kept if column.classes},
+            truth=tuple(column.name for column in kept if column.truth),
+            event_targets=tuple(feature.name for feature in spec.event_targets),
+            places={one.column: len(one.place) for one in spec.ids if one.place},
         )
 
     @property
@@ -97,49 +113,74 @@ class RepresentNet(nn.Module):
         return self.features if self.other_targets is None else self.other_targets
 
     @torch.no_grad()
-    def fit(self, sample: Cloud) -> None:
+    def fit(self, *samples: Cloud) -> None:
         """Fit order, standardisation and tokenizer to these events, once; a second time raises RecipeError."""
         if bool(self.fitted):
             raise RecipeError("this representation is fitted already: what it has learned is part of the model")
-        sample = _clean(sample)
-        points, event = self.spec.quantities.point(sample), self.spec.quantities.event(sample)
-        self.features.fit(points, sample.mask)
-        self.order.fit(points, sample.mask)
+        clean = [_clean(sample) for sample in samples]
+        events = [self.spec.quantities.event(sample) for sample in clean]
+        event = {name: torch.cat([part[name] for part in events]) for name in events[0]}
+        every = torch.ones(sum(map(len, clean)), dtype=torch.bool, device=clean[0].mask.device)
+        points, mask = _together([self._points(sample) for sample in clean])
+        self.features.fit(points, mask)
+        self.order.fit(points, mask)
         if self.other_targets is not None:
-            self.other_targets.fit(points, sample.mask)
-        self.conditions.fit(event, torch.ones(len(sample), dtype=torch.bool, device=sample.mask.device))
+            self.other_targets.fit(points, mask)
+        self.conditions.fit(event, every)
+        if self.event_targets is not None:
+            self.event_targets.fit(event, every)
         if self.tokenizer is not None:
-            self.tokenizer.fit(self.targets(points)[sample.mask])
+            self.tokenizer.fit(self.targets(points)[mask])
+        for one in (one for one in self.spec.ids if one.place):
+            self.get_buffer(f"places_{one.column}").copy_(places_of(one, points, mask))
         self.fitted.fill_(True)
 
     @torch.no_grad()
-    def forward(self, cloud: Cloud) -> Tokens:
-        """The events as tokens; what lies in padded slots of the cloud has no influence, not even if it is NaN."""
+    def forward(self, cloud: Cloud, draws: Draws | None = None) -> Tokens:
+        """The events as tokens; what lies in padded slots of the cloud has no influence, not even if it is NaN.
+
+        A selection is drawn with `draws`: those of the step in training, None (always the same) everywhere else.
+        """
         if not torch.compiler.is_compiling() and not self._ready:
             raise RecipeError("this representation was never fitted: call fit(sample) or load a trained run")
         cloud = _clean(cloud)
-        quantities = self.spec.quantities.point(cloud)
-        places = self._order(quantities, cloud.mask)
-        mask = gather(cloud.mask, places)
+        quantities, source, real = self._points(cloud)
+        places = sort(self.order.keys(quantities), real)[:, : self.spec.most]
+        rank = torch.arange(places.shape[1], device=real.device).expand_as(places)
+        if self.spec.select is not None:
+            rank = self.spec.select(quantities, places, real, cloud.index, draws or Draws(0, 0, fixed=True))
+            places = gather(places, rank)
+        mask = gather(real, places)
         hidden = ~mask[..., None]
         x = gather(self.features(quantities), places).masked_fill(hidden, 0.0)
         targets = x if self.other_targets is None else gather(self.targets(quantities), places)
         targets = targets.masked_fill(hidden, 0.0)
-        truth = {k: gather(v, places) if v.dim() == 2 else v for k, v in cloud.truth.items()}
+        index = gather(source, places)
+        event = self.spec.quantities.event(cloud) if self.spec.conditions or self.event_targets is not None else {}
         return Tokens(
             x=x,
             mask=mask,
-            rank=torch.arange(places.shape[1], device=mask.device).expand_as(places),
-            index=places,
+            rank=rank,
+            index=index,
             event=cloud.index,
-            cond=self.conditions(self.spec.quantities.event(cloud))
-            if self.spec.conditions
-            else x.new_zeros(len(cloud), 0),
+            cond=self.conditions(event) if self.spec.conditions else x.new_zeros(len(cloud), 0),
             ids=self._ids(quantities, places, mask)
             | ({"code": self.tokenizer.encode(targets)} if self.tokenizer else {}),
-            targets={"x": targets},
-            truth=truth,
+            targets={"x": targets} | ({} if self.event_targets is None else {"event": self.event_targets(event)}),
+            truth={
+                name: gather(value, index) if value.dim() == 2 else value
+                for name, value in cloud.truth.items()
+                if value.dim() == 1 or self.spec.merge is None
+            },
+            places={one.column: self.get_buffer(f"places_{one.column}") for one in self.spec.ids if one.place},
         )
+
+    def _points(self, cloud: Cloud) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Quantities (B, N) of what becomes tokens, the point of the cloud each came from, and which are real."""
+        quantities = self.spec.quantities.point(cloud)
+        if self.spec.merge is not None:
+            return self.spec.merge(quantities, cloud.mask)
+        return quantities, torch.arange(cloud.mask.shape[1], device=cloud.mask.device).expand_as(cloud.mask), cloud.mask
 
     @property
     def _ready(self) -> bool:
@@ -160,8 +201,13 @@ class RepresentNet(nn.Module):
                 raise RecipeError(f"{one.column} runs from {low} to {high}; Id allows 0 to {one.codes - 1}")
         return ids
 
-    def _order(self, quantities: dict[str, Tensor], mask: Tensor) -> Tensor:
-        return sort(self.order.keys(quantities), mask)[:, : self.spec.most]
+
+def _together(parts: list[tuple[dict[str, Tensor], Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Quantities and mask of all parts: as they are where there is one, else the real points of all in one row."""
+    if len(parts) == 1:
+        return parts[0][0], parts[0][2]
+    rows = {name: torch.cat([points[name][mask] for points, _, mask in parts])[None] for name in parts[0][0]}
+    return rows, torch.ones_like(next(iter(rows.values())), dtype=torch.bool)
 
 
 def _clean(cloud: Cloud) -> Cloud:

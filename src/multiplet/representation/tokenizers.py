@@ -14,14 +14,41 @@ from multiplet.errors import RecipeError
 
 @dataclass(frozen=True)
 class Id:
-    """A measured point column of whole numbers 0 … codes - 1 as the name of a token, as the sensor of a pulse."""
+    """A measured point column of whole numbers 0 … codes - 1 as the name of a token, as the sensor of a pulse.
+
+    `place` names the quantities that say where the thing is that a code stands for; they are found in the events that
+    a representation is fitted on.
+    """
 
     column: str
     codes: int
+    place: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.codes < 1:
             raise RecipeError(f"Id({self.column!r}).codes is {self.codes}; it must be at least 1")
+
+
+def places_of(one: Id, quantities: dict[str, Tensor], mask: Tensor) -> Float[Tensor, "codes C"]:
+    """Where each code of an id is, NaN for those that no real point has; RecipeError where one is in two places."""
+    if missing := [name for name in (one.column, *one.place) if name not in quantities]:
+        raise RecipeError(f"Id asks for {missing}; there are {sorted(quantities)}")
+    codes = quantities[one.column][mask].long()
+    if len(codes) and not 0 <= int(codes.amin()) <= int(codes.amax()) < one.codes:
+        raise RecipeError(
+            f"{one.column} runs from {int(codes.amin())} to {int(codes.amax())}; Id allows 0 to {one.codes - 1}"
+        )
+    points = torch.stack([quantities[name][mask].float() for name in one.place], dim=-1)
+    places = points.new_full((one.codes, len(one.place)), torch.nan)
+    places[codes] = points
+    away = (places[codes] - points).abs().amax(-1) if len(codes) else points.new_zeros(0)
+    if bool((away > 1.0).any()):
+        worst = int(away.argmax())
+        raise RecipeError(
+            f"{one.column} {int(codes[worst])} is in two places, {away[worst]:.1f} apart in {', '.join(one.place)}: "
+            "are the events of one and the same detector?"
+        )
+    return places
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class Shape:
     ids: dict[str, int] = field(default_factory=dict)  # name → number of codes
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # truth column → its class names
     truth: tuple[str, ...] = ()  # all truth columns
+    event_targets: tuple[str, ...] = ()  # of Tokens.targets["event"]
+    places: dict[str, int] = field(default_factory=dict)  # id → coordinates of Tokens.places
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Tokens:
     ids: dict[str, Tensor] = field(default_factory=dict)  # name → (B, S)
     targets: dict[str, Tensor] = field(default_factory=dict)  # (B, S, C) or (B, C), to be predicted; never an input
     truth: dict[str, Tensor] = field(default_factory=dict)  # (B, S) or (B,), simulated or labelled; never an input
+    places: dict[str, Tensor] = field(default_factory=dict)  # id → (codes, C): where each code is, NaN if never seen
 
     def __len__(self) -> int:
         return len(self.event)

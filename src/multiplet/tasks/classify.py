@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
-from multiplet.heads import mean_pool
+from multiplet.heads import event_vector
 from multiplet.layers import Linear, full_precision
 from multiplet.metrics import (
     Measured,
@@ -78,7 +78,7 @@ class ClassifyNet(nn.Module):
         """In FP32."""
         hidden = encoder(tokens)
         with full_precision(hidden.points):
-            return self.out(mean_pool(hidden.points.float(), hidden.mask))
+            return self.out(event_vector(hidden))
 
     def predict(self, encoder: Encoder, tokens: Tokens) -> dict[str, Float[Tensor, " B"]]:
         """`score_CLASS` (B,) for each class: probabilities that sum to 1."""

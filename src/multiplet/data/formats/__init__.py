@@ -13,7 +13,9 @@ from multiplet.data.formats.events import EventFormat
 from multiplet.data.formats.jetclass import JetClass
 from multiplet.data.formats.jetclass2 import JetClass2
 from multiplet.data.formats.jetnet import JetNet
+from multiplet.data.formats.kaggle_icecube import KaggleIceCube
 from multiplet.data.formats.omnilearned import OmniLearned
+from multiplet.data.formats.prometheus import Prometheus
 from multiplet.data.formats.quark_gluon import QuarkGluon
 from multiplet.data.formats.sources import Chunk
 from multiplet.data.formats.top import Top
@@ -41,7 +43,9 @@ FORMATS: dict[str, Format] = {
     "jetclass": JetClass(),
     "jetclass2": JetClass2(),
     "jetnet": JetNet(),
+    "kaggle_icecube": KaggleIceCube(),
     "omnilearned": OmniLearned(),
+    "prometheus": Prometheus(),
     "quark_gluon": QuarkGluon(),
     "top": Top(),
     "tpcpp": TPCpp(),

@@ -1,0 +1,29 @@
+"""Labels: numbers that events are labelled with, NaN where one has none."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from multiplet.errors import RecipeError
+from multiplet.representation.tokens import Shape, Tokens
+from multiplet.spec import did_you_mean
+
+
+def require_truth(shape: Shape, task: str, **columns: str) -> None:
+    """Raise RecipeError where a truth column that a field of the task names does not exist."""
+    for field, name in columns.items():
+        if name not in shape.truth:
+            raise RecipeError(
+                f"{task}.{field} is {name!r}, and no truth column is called so ({did_you_mean(name, shape.truth)}): "
+                f"convert the events with it, or name it (objective.{field})"
+            )
+
+
+def event_label(tokens: Tokens, name: str) -> Float[Tensor, " B"]:
+    """A truth column of events as numbers; RecipeError where it belongs to points."""
+    label = tokens.truth[name]
+    if label.dim() != 1:
+        raise RecipeError(f"{name} is truth of points, one number each: this task takes a number an event")
+    return label.to(torch.float32)
