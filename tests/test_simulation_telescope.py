@@ -445,3 +445,12 @@ def test_an_array_that_never_triggers_says_so(monkeypatch: pytest.MonkeyPatch) -
     far = Modules(ideal_modules().position[:60] + np.float32([[5e4, 0, 0]]), ideal_modules().efficiency[:60])
     with pytest.raises(DataError, match="hardly a neutrino triggers"):
         Telescope(modules=far).block("neutrinos", 0, 1, 1)
+
+
+def test_interactions_can_be_chosen() -> None:
+    made = Telescope(interactions=("track",)).block("neutrinos", 0, 1, 20)
+    assert (made.values["interaction"] == 0).all()
+    kinds = Telescope().block("neutrinos", 0, 1, 60).values["interaction"]
+    assert set(kinds) == {0, 1, 2}
+    with pytest.raises(DataError, match="interactions are"):
+        Telescope(interactions=("muon",))

@@ -105,15 +105,20 @@ def simulate_telescope(
         Path | None, typer.Option(help="CSV file with your own ice: depth, scattering, absorption in metres.")
     ] = None,
     gamma: Annotated[float, typer.Option(help="Of the spectrum E^-gamma, from 100 GeV to 1 PeV.")] = 1.9,
+    interactions: Annotated[
+        str, typer.Option(help="Comma-separated: track, cascade, neutral_current; all where empty.")
+    ] = "",
 ) -> None:
     """IceCube-like neutrino events: parametrised light and readout of 5160 optical modules, NumPy alone."""
+    from multiplet.data.formats.telescope_layout import INTERACTIONS
     from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
     from multiplet.simulation.telescope import Telescope
     from multiplet.simulation.telescope_array import ideal_ice, ideal_modules, read_ice, read_modules
 
     modules = read_modules(geometry) if geometry else ideal_modules()
-    telescope = Telescope(gamma, modules, read_ice(ice) if ice else ideal_ice())
+    wanted = tuple(name.strip() for name in interactions.split(",") if name.strip()) or INTERACTIONS
+    telescope = Telescope(gamma, modules, read_ice(ice) if ice else ideal_ice(), wanted)
     with closing(show("simulate telescope")) as bar:
         made = simulate(telescope, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
     _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")

@@ -1,5 +1,6 @@
 """Recipes: one file a paper. `multiplet train NAME OUT` finds a function here by its name, `study` those of STUDIES."""
 
+from multiplet.recipes.controls import telescope_controls as telescope_controls
 from multiplet.recipes.controls import tpc_controls as tpc_controls
 from multiplet.recipes.fm4npp import fm4npp, noise_tagging, particle_id, track_finding
 from multiplet.recipes.maskdiff import jet_classes, maskdiff
@@ -17,4 +18,8 @@ __all__ = [
     "polarbert",
     "track_finding",
 ]
-STUDIES = ("rate_transfer", "tpc_controls")  # functions that give many recipes, by the name of their cell
+STUDIES = ("rate_transfer", "telescope_controls", "tpc_controls")  # these give many recipes, by the name of their cell
+    "rate_transfer",
+    "telescope_controls",
+    "tpc_controls",
+)  # functions that give many recipes, by the name of their cell

@@ -1,14 +1,19 @@
-"""Controls of FM4NPP: what the frozen encoder is worth beside none, a random one, and training all of it."""
+"""Controls: what a pretrained encoder is worth on few labels, beside none, a random one, and training from scratch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from multiplet.errors import RecipeError
 from multiplet.recipe import Recipe
 from multiplet.recipes.fm4npp import CONTROLS, noise_tagging, particle_id, track_finding
+from multiplet.recipes.polarbert import direction, energy
 from multiplet.spec import did_you_mean, override
 
-TASKS = {"tracks": track_finding, "noise": noise_tagging, "particles": particle_id}
-_FIRST = ("frozen", "nothing", "random")  # light: no gradient reaches an encoder
+_Tasks = Mapping[str, Callable[..., Recipe]]
+TPC: _Tasks = {"tracks": track_finding, "noise": noise_tagging, "particles": particle_id}
+TELESCOPE: _Tasks = {"direction": direction, "energy": energy}
+_WAYS = ("tuned", "frozen", "random", "scratch")
 
 
 def tpc_controls(
@@ -21,27 +26,67 @@ def tpc_controls(
     batch: int = 8,
     adapter: int = 64,
     rate: float = 4e-3,
-    tasks: tuple[str, ...] = tuple(TASKS),
+    tasks: tuple[str, ...] = tuple(TPC),
     encoders: tuple[str, ...] = CONTROLS,
 ) -> dict[str, Recipe]:
-    """Three tasks × what the adapter reads × labels × seeds; tracks are given twice the steps.
+    """FM4NPP: three tasks × what the adapter reads × labels × seeds; tracks are given twice the steps.
 
-    Seed s has labelled events of its own, from place skip + s · labels of the training split on, the same for every
-    encoder. Adapters are `adapter` wide (published: 256). The light cells come first.
+    Adapters are `adapter` wide (published: 256). Seed s has labelled events of its own, from place skip + s · labels of
+    the training split on, the same for every encoder.
 
         multiplet study tpc_controls runs/controls run=runs/fm4npp data=data/tpc
     """
-    for name, given, allowed in (("tasks", tasks, tuple(TASKS)), ("encoders", encoders, CONTROLS)):
+    cells = {}
+    for name, (task, encoder, count, start, seed) in _cells(TPC, tasks, CONTROLS, encoders, labels, seeds, skip):
+        long = steps * (1 + (task == "tracks"))
+        changes = {"objective.width": adapter, "optim.rate": rate, "train.validation_events": 100}
+        changes |= {"train.validate_every": long, "seed": seed}
+        made = TPC[task](run, data, count, start, encoder, long, batch)
+        cells[name] = override(made, {key: str(value) for key, value in changes.items()})
+    return cells
+
+
+def telescope_controls(
+    run: str = "runs/polarbert",
+    data: str = "data/telescope",
+    labels: tuple[int, ...] = (1000,),
+    seeds: int = 3,
+    skip: int = 0,
+    steps: int = 300,
+    batch: int = 64,
+    rate: float = 1e-3,
+    tasks: tuple[str, ...] = ("direction",),
+    encoders: tuple[str, ...] = _WAYS,
+) -> dict[str, Recipe]:
+    """PolarBERT: direction or energy × what becomes of the encoder × labels × seeds, with labels as in `tpc_controls`.
+
+    multiplet study telescope_controls runs/telescope-controls run=runs/polarbert data=data/telescope
+    """
+    cells = {}
+    for name, (task, encoder, count, start, seed) in _cells(TELESCOPE, tasks, _WAYS, encoders, labels, seeds, skip):
+        made = TELESCOPE[task](run, data, count, start, encoder, "", steps, batch, rate)
+        cells[name] = override(made, {"seed": str(seed)})
+    return cells
+
+
+def _cells(
+    known: _Tasks,
+    tasks: Sequence[str],
+    ways: Sequence[str],
+    encoders: Sequence[str],
+    labels: Sequence[int],
+    seeds: int,
+    skip: int,
+) -> Iterator[tuple[str, tuple[str, str, int, int, int]]]:
+    """Names and task, encoder, labels, place of the first and seed of cells; those that train no encoder come first."""
+    for name, given, allowed in (("tasks", tasks, tuple(known)), ("encoders", encoders, ways)):
         if unknown := [one for one in given if one not in allowed]:
             raise RecipeError(f"{name}: there is no {unknown[0]!r} ({did_you_mean(unknown[0], allowed)})")
-    changes = {"objective.width": str(adapter), "optim.rate": str(rate), "train.validation_events": "100"}
-    cells = {}
+    heavy = [one for one in encoders if one in ("tuned", "scratch")]
+    light = [one for one in encoders if one not in heavy]
     for count in labels:
-        for group in (_FIRST, tuple(set(CONTROLS) - set(_FIRST))):
+        for group in (light, heavy):
             for seed in range(seeds):
                 for task in tasks:
-                    for encoder in sorted(one for one in group if one in encoders):
-                        name, long = f"{task}-{encoder}-{count}-s{seed}", steps * (1 + (task == "tracks"))
-                        made = TASKS[task](run, data, count, skip + seed * count, encoder, long, batch)
-                        cells[name] = override(made, {**changes, "train.validate_every": str(long), "seed": str(seed)})
-    return cells
+                    for one in group:
+                        yield f"{task}-{one}-{count}-s{seed}", (task, one, count, skip + seed * count, seed)

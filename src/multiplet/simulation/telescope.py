@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 
 from multiplet.data.columns import Column, Columns, concatenate, count_offsets
-from multiplet.data.formats.telescope_layout import DIRECTION, PULSES, SIMULATED
+from multiplet.data.formats.telescope_layout import DIRECTION, INTERACTIONS, PULSES, SIMULATED
 from multiplet.errors import DataError
 from multiplet.simulation.blocks import block_seed
 from multiplet.simulation.telescope_array import Ice, Modules, ideal_ice, ideal_modules
-from multiplet.simulation.telescope_events import Neutrinos, draw_neutrinos, light
+from multiplet.simulation.telescope_events import SHARES, Neutrinos, draw_neutrinos, light
 from multiplet.simulation.telescope_light import Light
 from multiplet.simulation.telescope_pulses import Pulses, read_out
 
@@ -32,13 +32,14 @@ _PATIENCE = 300  # batches without a trigger
 class Telescope:
     """Neutrinos of 100 GeV to 1 PeV, with a spectrum ∝ E^-gamma, that trigger a telescope.
 
-    The array and the ice are idealised ones; telescope_array reads those of a user's files.
-    Raises DataError for an impossible gamma.
+    The array and the ice are idealised ones; telescope_array reads those of a user's files. `interactions` are those
+    that happen, in the proportions they always have. Raises DataError for an impossible gamma or interaction.
     """
 
     gamma: float = 1.9
     modules: Modules = field(default_factory=ideal_modules)
     ice: Ice = field(default_factory=ideal_ice)
+    interactions: tuple[str, ...] = INTERACTIONS
 
     schema: ClassVar[tuple[Column, ...]] = SCHEMA
     streams: ClassVar[tuple[str, ...]] = ("neutrinos",)
@@ -46,6 +47,8 @@ class Telescope:
     def __post_init__(self) -> None:
         if not isfinite(self.gamma) or abs(self.gamma) > 10:
             raise DataError(f"gamma is {self.gamma}: a spectrum E^-gamma needs a number from -10 to 10, such as 1.9")
+        if not self.interactions or set(self.interactions) - set(INTERACTIONS):
+            raise DataError(f"interactions are {self.interactions}: name at least one of {', '.join(INTERACTIONS)}")
 
     def provenance(self) -> dict[str, str]:
         """What decides the events but the seed."""
@@ -54,6 +57,7 @@ class Telescope:
             "revision": _REVISION,
             "numpy": np.__version__,
             "gamma": str(self.gamma),
+            **({} if set(self.interactions) == set(INTERACTIONS) else {"interactions": " ".join(self.interactions)}),
             "modules": "ideal" if self.modules == ideal_modules() else self.modules.digest,
             "ice": "ideal" if self.ice == ideal_ice() else self.ice.digest,
         }
@@ -64,9 +68,11 @@ class Telescope:
             raise DataError(f"there is no stream {stream!r} here: {', '.join(self.streams)}")
         detector = _light(self.modules, self.ice)
         rng = np.random.Generator(np.random.SFC64(block_seed(seed, stream, number, "telescope")))
+        weights = [share * (name in self.interactions) for name, share in zip(INTERACTIONS, SHARES, strict=True)]
+        shares = [weight / sum(weights) for weight in weights]
         found, missing, batch, idle = [], events, _FIRST, 0
         while missing > 0:
-            made = _events(rng, detector, batch, self.gamma)
+            made = _events(rng, detector, batch, self.gamma, shares)
             found.append(made.take(np.arange(min(missing, len(made)))))
             missing -= len(found[-1])
             batch, idle = _MORE, 0 if len(made) else idle + 1
@@ -80,9 +86,9 @@ def _light(modules: Modules, ice: Ice) -> Light:
     return Light(modules, ice)
 
 
-def _events(rng: np.random.Generator, detector: Light, neutrinos: int, gamma: float) -> Columns:
+def _events(rng: np.random.Generator, detector: Light, neutrinos: int, gamma: float, shares: list[float]) -> Columns:
     """The events, of so many neutrinos, that trigger."""
-    drawn = draw_neutrinos(rng, neutrinos, gamma)
+    drawn = draw_neutrinos(rng, neutrinos, gamma, shares)
     seen = detector.shine(rng, drawn, light(rng, drawn))
     return _columns(read_out(rng, seen, neutrinos, len(detector.modules)), drawn, detector)
 

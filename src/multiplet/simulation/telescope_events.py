@@ -7,6 +7,7 @@ at the mean of its length. Light yields follow L. Rädel and C. Wiebusch, Astrop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,11 @@ def origin(azimuth: np.ndarray, zenith: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(azimuth) * np.sin(zenith), np.sin(azimuth) * np.sin(zenith), np.cos(zenith)], -1)
 
 
-def draw_neutrinos(rng: np.random.Generator, events: int, gamma: float) -> Neutrinos:
-    """From all directions alike, with energies ∝ E^-gamma."""
+def draw_neutrinos(rng: np.random.Generator, events: int, gamma: float, shares: Sequence[float] = SHARES) -> Neutrinos:
+    """From all directions alike, with energies ∝ E^-gamma; `shares` are those of the interactions, and sum to 1."""
     azimuth, zenith = rng.random(events) * 2 * np.pi, np.arccos(rng.uniform(-1, 1, events))
     flight = -origin(azimuth, zenith)
-    interaction = rng.choice(len(SHARES), events, p=SHARES)
+    interaction = rng.choice(len(shares), events, p=shares)
     track = interaction == _TRACK
     nearest, start = _across(rng, flight), rng.uniform(*_ALONG, events)
     around, radius = rng.random(events) * 2 * np.pi, _CYLINDER[0] * np.sqrt(rng.random(events))
