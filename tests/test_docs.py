@@ -13,8 +13,23 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent.parent
-# What makes the page quick to run; numbers are not compared, so it may be another size.
-SMALLER = {"--events 3000": "--events 160", "steps=200": "steps=2", "batch=64": "batch=16", "steps=100": "steps=2"}
+# What makes a page quick to run, and how many commands it has; numbers are not compared, so it may be another size.
+PAGES = {
+    "use_your_data.md": (
+        {"--events 3000": "--events 160", "steps=200": "steps=2", "batch=64": "batch=16", "steps=100": "steps=2"},
+        12,
+    ),
+    "tpc.md": (
+        {"--events 3000": "--events 100", "--workers 2": "--workers 1", "depth=4 steps=300": "depth=1 steps=2"}
+        | {"labels=300 seeds=1 steps=60": "labels=20 seeds=1 steps=1", "-300-s0": "-20-s0"},
+        6,
+    ),
+    "telescope.md": (
+        {"--events 20000": "--events 300", "steps=800": "width=16 depth=1 steps=2", "-1000-s0": "-50-s0"}
+        | {"labels=1000 seeds=1 steps=150": "labels=50 seeds=1 steps=1"},
+        5,
+    ),
+}
 _BLOCK = re.compile(r"^```(console|yaml \S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 
@@ -40,13 +55,14 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_page_on_ones_own_data_does_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_does_what_it_says(name: str, tmp_path: Path) -> None:
     for package in ("pythia8mc", "fastjet", "numba", "uproot"):
         pytest.importorskip(package, reason="needs the extras `simulate` and `root`")
-    page = HERE / "docs" / "use_your_data.md"
+    page, (smaller, count) = HERE / "docs" / name, PAGES[name]
     shutil.copytree(HERE / "examples", tmp_path / "examples")
     text = page.read_text(encoding="utf-8")
-    assert all(size in text for size in SMALLER), "the page has changed: what makes it quick is not in it"
+    assert all(size in text for size in smaller), "the page has changed: what makes it quick is not in it"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": "ignore"}
     environment.pop("PYTHONPATH", None)
     commands = 0
@@ -56,8 +72,8 @@ def test_a_page_on_ones_own_data_does_what_it_says(tmp_path: Path) -> None:
             continue
         for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
             command, *lines = part.splitlines()
-            for size, smaller in SMALLER.items():
-                command = command.replace(size, smaller)
+            for size, other in smaller.items():
+                command = command.replace(size, other)
             program = ["-m", "multiplet"] if command.startswith("multiplet ") else []
             arguments = [sys.executable, *program, *shlex.split(command)[1:]]
             ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
@@ -65,7 +81,7 @@ def test_a_page_on_ones_own_data_does_what_it_says(tmp_path: Path) -> None:
             output = "".join(plain(line) + "\n" for line in ran.stdout.splitlines())
             assert expected(lines).fullmatch(output), f"{command} printed\n{ran.stdout}\nand the page says\n{lines}"
             commands += 1
-    assert commands == 12
+    assert commands == count
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -11,7 +11,7 @@ from multiplet.backbones.transformer import Transformer
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
 from multiplet.data.mixture import Mixture
-from multiplet.encoder import Backbone, Concatenate, Encode, Where
+from multiplet.encoder import Backbone, Concatenate, Encode, Fourier, Where
 from multiplet.errors import RecipeError
 from multiplet.model import ShippedObjective
 from multiplet.objectives.sensors import MaskedSensors
@@ -87,6 +87,7 @@ def polarbert(
             place=place,
             join=Concatenate(0.25 if place else 0.5),
             event=True,
+            features=Fourier(("time_0" if place else "time",), bands=12),
             where=Where() if geometry else None,
         ),
         objective=MaskedSensors(tied=geometry),
@@ -129,13 +130,14 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
             raise RecipeError(f"encoder={encoder} needs a run to carry from, such as run=runs/polarbert")
         if unlabelled and encoder not in ("tuned", "scratch"):
             raise RecipeError(f"encoder={encoder} learns nothing from unlabelled events: take encoder=tuned, or none")
+        base = carry(run, task) if run else polarbert(data, width, depth, backbone, tokens)
         labelled = Events(data, skip, labels or None)
         events: Events | Mixture = labelled
         objective: ShippedObjective = task
         if unlabelled:
             events = Mixture({"unlabelled": Events(unlabelled), "labelled": labelled})
-            objective = Together({"sensors": MaskedSensors(), name: task})
-        base = carry(run, task) if run else polarbert(data, width, depth, backbone, tokens)
+            sensors = MaskedSensors(tied=base.encoder.where is not None)
+            objective = Together({"sensors": sensors, name: task})
         look = max(steps // 5, 1)
         return Recipe(
             data=events,
