@@ -6,24 +6,28 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from multiplet.data.convert import convert
 from multiplet.data.events import EventFiles
-from multiplet.data.formats.table import table
+from multiplet.data.formats.table import TableFormat, table
 from multiplet.errors import DataError
 
 h5py = pytest.importorskip("h5py")
 
-POINTS = """
+MAPPING = """
+tree: CalibratedPulses
+group: [Run, Event, TriggerCounter]
 points:
   columns:
     sensor_id: {from: "75 * (string - 1) + om - 1", type: int32}
     time: {from: "time - min(time)", unit: ns}
-    charge: {from: charge, type: float32}
+    charge: {from: charge, unit: p.e.}
     auxiliary: {from: "isTriggered == 0", type: int8}
+event:
+  columns:
+    first: {from: min(time), unit: ns, type: float64}
+spectators: [Run, Event, TriggerCounter]
 """
 
 
@@ -35,35 +39,42 @@ def antares() -> Path:
     return path
 
 
-def test_a_row_a_hit_is_refused_with_a_reason(antares: Path, tmp_path: Path) -> None:
-    """Rows are events to a mapping; the message says that these have no lists of points."""
-    (tmp_path / "own.yaml").write_text(f"tree: CalibratedPulses{POINTS.replace(' - min(time)', '')}")
+@pytest.mark.parametrize("step", [0, 1000])
+def test_all_hits_are_read(antares: Path, tmp_path: Path, step: int) -> None:
+    """Each of them beside a loop over the rows that the file's own index gives."""
+    (tmp_path / "own.yaml").write_text(MAPPING)
     reader, files = table(tmp_path / "own.yaml", [str(antares)])
-    with pytest.raises(DataError, match=r"antares\.h5: points: none of .* is a list for each event"):
-        list(reader.chunks(files[0]))
-
-
-def test_hits_as_lists_are_read(antares: Path, tmp_path: Path) -> None:
-    """The file's own index of rows makes lists of them; a mapping does the rest."""
-    with h5py.File(antares) as file:
-        hits, index = file["CalibratedPulses"][:], file["__I3Index__/CalibratedPulses"][:]
-    offsets = pa.array([*index["start"].tolist(), len(hits)], pa.int64())
-    lists = {
-        name: pa.LargeListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(hits[name])))
-        for name in ("string", "om", "time", "charge", "isTriggered")
-    }
-    pq.write_table(pa.table(lists | {"event": index["Event"]}), tmp_path / "antares.parquet")
-    (tmp_path / "own.yaml").write_text(f"{POINTS}spectators: [event]\n")
-    reader, files = table(tmp_path / "own.yaml", [str(tmp_path / "antares.parquet")])
+    reader = TableFormat(reader.mapping, step=step)
     assert convert(reader, files, tmp_path / "out", (1.0, 0.0, 0.0)).cuts == {"read": 81}
     cloud = EventFiles(tmp_path / "out").read("train", np.arange(81))
+    with h5py.File(antares) as file:
+        hits, index = file["CalibratedPulses"][:], file["__I3Index__/CalibratedPulses"][:]
+    assert len(index) == 81
     assert cloud.mask.sum() == len(hits) == 13_556
     for event, (start, stop) in enumerate(zip(index["start"], index["stop"], strict=True)):
         own = {name: value[event][cloud.mask[event]].numpy() for name, value in cloud.points.items()}
         rows = hits[start:stop]
-        assert own["sensor_id"].tolist() == [
-            75 * (int(s) - 1) + int(o) - 1 for s, o in zip(rows["string"], rows["om"], strict=True)
-        ]
-        assert own["time"] == pytest.approx(rows["time"] - rows["time"].min(), abs=1e-3)
+        sensors = [75 * (int(s) - 1) + int(o) - 1 for s, o in zip(rows["string"], rows["om"], strict=True)]
+        assert own["sensor_id"].tolist() == sensors
+        assert own["time"].tolist() == (rows["time"] - rows["time"].min()).astype(np.float32).tolist()
         assert own["charge"].tolist() == rows["charge"].astype(np.float32).tolist()
         assert own["auxiliary"].tolist() == (rows["isTriggered"] == 0).tolist()
+        assert cloud.event["first"][event] == rows["time"].min()
+        for name in ("Run", "Event", "TriggerCounter"):
+            assert cloud.event[name][event] == rows[name][0]
+
+
+def test_a_row_a_hit_is_refused_with_a_reason(antares: Path, tmp_path: Path) -> None:
+    """Without a group rows are events, and these have no lists of points."""
+    (tmp_path / "own.yaml").write_text("tree: CalibratedPulses\npoints: {columns: {time: time}}\n")
+    reader, files = table(tmp_path / "own.yaml", [str(antares)])
+    with pytest.raises(DataError, match=r"antares\.h5: points: none of time is a list for each event; .* group"):
+        list(reader.chunks(files[0]))
+
+
+def test_rows_of_a_trigger_are_together(antares: Path, tmp_path: Path) -> None:
+    """A group of hits that comes again: a string is hit in every event."""
+    (tmp_path / "own.yaml").write_text(MAPPING.replace("group: [Run, Event, TriggerCounter]", "group: [Run, string]"))
+    reader, files = table(tmp_path / "own.yaml", [str(antares)])
+    with pytest.raises(DataError, match=r"antares\.h5: rows 0 and \d+ both begin an event with Run 45978, string 1: "):
+        list(reader.chunks(files[0]))

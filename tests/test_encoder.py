@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.nothing import Nothing
 from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Rotary, Transformer
-from multiplet.encoder import Concatenate, Encode, Encoder, Fourier, Hidden, Sum
+from multiplet.encoder import Concatenate, Encode, Encoder, Fourier, Hidden, Sum, Where
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector
 from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
@@ -29,6 +30,8 @@ COLUMNS = ("time", "x", "charge", "y", "z")
 SHAPE = Shape(COLUMNS, ids={"sensor_id": 12, "string": 3})
 ENCODE = Encode(Transformer(32, 2, head_dim=8, position=None), Standard(), ("sensor_id",), place=("z", "x"))
 LENGTHS = torch.tensor([6, 3, 0, 1])
+PLACED = replace(SHAPE, places={"sensor_id": 3})
+ON_MAP = replace(ENCODE, where=Where(1000.0, 3), place=(), join=Concatenate(0.5))
 
 
 def tokens(slots: int = 6) -> Tokens:
@@ -82,6 +85,62 @@ def test_parts_stand_side_by_side() -> None:
     found = encoder(t).before
     assert found.shape == (4, 6, 32)
     torch.testing.assert_close(found[t.mask], torch.cat(list(parts(encoder, t).values()), -1)[t.mask])
+
+
+def sensors_at() -> Tensor:
+    """Places of 12 sensors in m, the last of which was never seen, and of another one axis is missing."""
+    places = 300 * torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
+    places[11], places[10, 1] = math.nan, math.nan
+    return places
+
+
+@torch.no_grad()
+def test_ids_begin_with_a_map_of_their_places() -> None:
+    torch.manual_seed(0)
+    encoder, t = ON_MAP.build(PLACED), replace(tokens(), places={"sensor_id": sensors_at()})
+    found = encoder.vectors("sensor_id", t)
+    learned, weight = encoder.embed["id_sensor_id"].weight, encoder.embed["where_sensor_id"].map.weight
+    assert found.shape == (12, 16)
+    assert weight.shape == (16, 2 * 3 * 3)
+    for code, place in enumerate(sensors_at().tolist()):
+        angles = [2 * math.pi * at / 1000 * 2**band for at in place for band in range(3)]
+        waves = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+        expected = learned[code] + weight @ waves if code < 10 else learned[code]
+        torch.testing.assert_close(found[code], expected, atol=1e-4, rtol=1e-4)
+    assert found.isfinite().all()
+    before = encoder(t).before
+    assert torch.equal(before[t.mask][:, 16:], found[t.ids["sensor_id"]][t.mask])
+    with torch.autocast("cpu", torch.bfloat16):  # 8 bits would tell neighbours on a string apart no more
+        assert torch.equal(encoder.vectors("sensor_id", t), found)
+    moved = replace(t, places={"sensor_id": sensors_at() + 17})
+    assert not torch.allclose(encoder(moved).before[t.mask], before[t.mask], atol=1e-2)
+
+
+def test_neighbours_begin_alike() -> None:
+    """The closer two sensors are, the more alike is what their places add; and 17 m are told apart."""
+    torch.manual_seed(0)
+    encoder = replace(ON_MAP, where=Where(3000.0), backbone=replace(ENCODE.backbone, width=512)).build(PLACED)
+    steps = torch.tensor([0.0, 7.0, 17.0, 125.0, 500.0])  # 4000 m is 32 · 125 m: three of its waves see no such step
+    add = encoder.embed["where_sensor_id"](torch.stack([100 + 0 * steps, -30 + 0 * steps, steps], 1))
+    away = (add - add[0]).square().mean(-1).sqrt() / add.square().mean().sqrt()
+    assert away[1] > 0.1
+    assert (away.diff() > 0.05).all()
+
+
+def test_a_map_of_places_is_an_input_and_is_trained() -> None:
+    for width in (64, 256):
+        torch.manual_seed(0)
+        spec = replace(ON_MAP, backbone=Transformer(width, 1), param=MuP(64), where=Where(), event=True)
+        encoder, t = spec.build(PLACED), replace(tokens(), places={"sensor_id": sensors_at()})
+        declared = declared_parameters(encoder)["embed.where_sensor_id.map.weight"]
+        assert (declared.role, declared.ratio) == (Role.INPUT, width / 64)
+        add = encoder.embed["where_sensor_id"](t.places["sensor_id"])[:10]
+        assert add.std().item() == pytest.approx(math.sqrt(0.5), rel=0.2)  # of waves of mean square 1/2
+        encoder(t).event.sum().backward()
+        for name in ("where_sensor_id.map", "id_sensor_id"):
+            gradient = encoder.embed.get_parameter(f"{name}.weight").grad
+            assert gradient.isfinite().all(), name
+            assert gradient.any(), name
 
 
 def test_the_entries_of_a_part_grow_with_the_model() -> None:
@@ -200,10 +259,12 @@ def test_a_slot_that_would_see_nothing_is_refused(backbone: Mamba) -> None:
 
 
 def test_a_recipe_with_a_slot_can_be_changed_and_written() -> None:
-    spec = replace(ENCODE, backbone=GRU(32, 1), join=Concatenate(0.25), event=True)
+    spec = replace(ENCODE, backbone=GRU(32, 1), join=Concatenate(0.25), event=True, where=Where(500.0, 4))
     assert from_dict(Encode, to_dict(spec)) == spec
-    changed = override(spec, {"backbone.bidirectional": "false", "event": "false", "join": "Sum", "place": '["z"]'})
-    assert changed == replace(spec, backbone=GRU(32, 1, False), event=False, join=Sum(), place=("z",))
+    changed = override(
+        spec, {"backbone.bidirectional": "false", "event": "false", "join": "Sum", "place": '["z"]', "where": "null"}
+    )
+    assert changed == replace(spec, backbone=GRU(32, 1, False), event=False, join=Sum(), place=("z",), where=None)
 
 
 @pytest.mark.parametrize(
@@ -216,11 +277,18 @@ def test_a_recipe_with_a_slot_can_be_changed_and_written() -> None:
         (replace(ENCODE, join=Concatenate(0.5)), r"0.5 of 32 for each of \['id_sensor_id', 'place'\] leaves 0"),
         (replace(ENCODE, join=Concatenate(0.01)), "0.01 of 32"),
         (replace(ENCODE, features=Fourier(("x", "y"))), "Fourier.places: 'x' is no feature"),
+        (ON_MAP, r"Encode.where needs .* Id.place of one of Encode.ids \(\['sensor_id'\]\)"),
     ],
 )
 def test_what_cannot_be_embedded_is_refused(spec: Encode, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         spec.build(SHAPE)
+
+
+@pytest.mark.parametrize("make", [lambda: Where(0.0), lambda: Where(bands=0)])
+def test_waves_have_a_length(make: object) -> None:
+    with pytest.raises(RecipeError, match=r"Where.longest must be above 0, bands at least 1"):
+        make()
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])

@@ -435,7 +435,12 @@ def test_a_feature_that_its_columns_only_make_so_is_named(tmp_path: Path, update
     stopped(recipe, tmp_path / "run", updates, NonFiniteError, r"row 70 \(.*file: nothing; .* not: log_pt_rel\)")
 
 
-def test_events_that_are_standardised_on_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [50_000_000, 2000])
+def test_events_that_are_standardised_on_are_named(
+    points: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read at once, or in parts, so that a long event does not pad all others."""
+    monkeypatch.setattr("multiplet.training._POINTS_TO_FIT", points)
     data = spoiled(tmp_path / "data", "d0", float("nan"))
     recipe = replace(tiny.labels(str(data)), represent=replace(FIT, fit_events=300))
     with pytest.raises(DataError, match=r"cannot standardise: .*00001\.arrow row 70 \(not finite in the file: d0"):

@@ -286,6 +286,23 @@ def test_pdg_ids_become_charge_and_flags(tmp_path: Path, say: Callable[[str], Pa
     assert "is_photon" in own.values
 
 
+def test_columns_of_jets_mean_nothing_elsewhere(root: Path, say: Callable[[str], Path]) -> None:
+    """Charge is in e and int8 where points are particles; without momenta, px and a true energy are free too."""
+    own = "columns: {charge: {from: p_pt, unit: p.e.}, d0: {from: p_eta, unit: m}, px: p_phi}"
+    columns, _, _ = read(say(f"points: {{{own}}}\nevent: {{columns: {{energy: {{from: -met, truth: true}}}}}}"), root)
+    about = {column.name: (column.unit, column.dtype, column.level) for column in columns.schema}
+    assert about["charge"] == ("p.e.", "float32", "point")
+    assert about["d0"] == ("m", "float32", "point")
+    assert about["energy"] == ("", "float32", "event")
+    np.testing.assert_array_equal(columns.values["charge"], PT)
+    np.testing.assert_array_equal(columns.values["energy"], -FLAT["met"])
+    cells, _, _ = read(say("points: {columns: {energy: -p_pt}}"), root)  # of a calorimeter, less its pedestal
+    np.testing.assert_array_equal(cells.values["energy"], -PT)
+    for particles in (BASE, "points:\n  pdg_id: p_q\n"):
+        with pytest.raises(DataError, match=r"charge.unit is 'p.e.', but this column is in 'e' of every jet"):
+            read(say(f"{particles}  columns: {{charge: {{from: p_q, unit: p.e.}}}}"), root)
+
+
 # --- labels and selections --------------------------------------------------------------------------------------------
 
 LABELS_FAULTS = {
@@ -527,7 +544,7 @@ FAULTS = {
     "points: {}": "points.four_vector is missing",
     BASE + "  colums: {}": "there is no key points.colums: did you mean 'columns'",
     BASE + "  columns: {d0: {from: p_pt, unti: mm}}": "no key points.columns.d0.unti: did you mean 'unit'",
-    BASE + "  columns: {d0: {from: p_pt, unit: cm}}": "points.columns.d0.unit is 'cm', but .* in 'mm' everywhere",
+    BASE + "  columns: {d0: {from: p_pt, unit: cm}}": "points.columns.d0.unit is 'cm', but .* in 'mm' of every jet",
     BASE + "  columns: {x: {from: p_pt, unit: [mm]}}": "points.columns.x.unit is .* but a text",
     "points: {four_vector: {pt: a, eta: b, phi: c, mass: d, unit: [1]}}": "unit is .* where a text is needed",
     BASE + "  columns: {x: {from: p_pt, type: int}}": "points.columns.x.type is 'int': did you mean 'int8'|allowed",
@@ -549,6 +566,13 @@ FAULTS = {
     BASE + "unlabelled: drop": "unlabelled is 'drop': refuse or keep",
     BASE + "each: Jet": "each and points.link.object belong together",
     BASE + "  link: {object: x}": "each and points.link.object belong together",
+    BASE + "  link: {point: x}": "points.link.object is missing",
+    BASE + "  link: {object: x}\neach: Jet\ngroup: run": "group and each exclude one another",
+    BASE + "group: 3": "group is 3 where a list",
+    BASE + "group: []": r"group is \[\]: names of columns are needed, each of them once",
+    BASE + "group: [run, run]": "names of columns are needed, each of them once",
+    BASE + "group: [run, [event]]": "group is .* where a text is needed",
+    BASE + "define: {both: run + event}\ngroup: [both]": "group names both, which is defined",
     BASE + "define: {a: b + 1, b: 2}": "define.a uses b: a name is defined before it is used",
     BASE + "define: {a: a + 1}": "define.a uses a",
     BASE + "tree: Events\ntree: Other": "line 4: the key 'tree' stands there twice",

@@ -21,7 +21,7 @@ from multiplet.objectives.diffusion import Diffusion, Schedule
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.masking import counts, draw_masks
 from multiplet.objectives.targets import MeanSquared
-from multiplet.parametrisation import MuP, Standard, Width
+from multiplet.parametrisation import MuP, Standard, UnitMuP, Width
 from multiplet.recipes import jet_classes, maskdiff
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT
 from multiplet.representation.tokens import Shape, Tokens
@@ -52,6 +52,14 @@ def test_encoder_has_the_published_number_of_parameters(width: int, depth: int, 
         assert numbers(Encode(Transformer(width, depth), param).build(SHAPE)) == count
     assert count == 15 * width**2 * depth + 2 * width * depth + 23 * width
     assert maskdiff(width=width).encoder.backbone == Transformer(width, depth)
+
+
+@pytest.mark.parametrize(("width", "depth", "count"), [(128, 4, 985_728), (256, 8, 7_869_696), (512, 12, 47_196_672)])
+def test_an_encoder_in_u_mup_has_no_biases_and_gains(width: int, depth: int, count: int) -> None:
+    with torch.device("meta"):
+        encoder = Encode(Transformer(width, depth), UnitMuP()).build(SHAPE)
+    assert numbers(encoder) == count == 15 * width**2 * depth + 21 * width
+    assert all(parameter.dim() == 2 for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize(

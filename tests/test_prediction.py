@@ -353,7 +353,7 @@ def test_what_does_not_fit_is_said_and_nothing_is_left(
 def test_what_the_representation_refuses_is_told_with_file_and_entries(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Any, quantities: Any, places: Any, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def refuse(self: Any, quantities: Any, places: Any, mask: torch.Tensor, event: Any) -> dict[str, torch.Tensor]:
         if len(mask) > 1:
             raise RecipeError("sensor runs from 0 to 9")
         return {}

@@ -11,18 +11,22 @@ import pytest
 import torch
 
 from multiplet.backbones.mamba import Mamba
+from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches
 from multiplet.draws import Draws
-from multiplet.encoder import Backbone, Concatenate, Encode, Sum
+from multiplet.encoder import Backbone, Concatenate, Encode, Sum, Where
 from multiplet.errors import NonFiniteError, RecipeError
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.model import Model
+from multiplet.objectives.pointing import Pointing
 from multiplet.objectives.sensors import MaskedSensors
+from multiplet.optim import AdamW
 from multiplet.parametrisation import MuP, Standard
 from multiplet.recipe import Train
 from multiplet.recipes.polarbert import polarbert
+from multiplet.representation.features import Feature, SymLog
 from multiplet.representation.merging import BySensor
 from multiplet.representation.represent import Represent
 from multiplet.representation.selection import Subsample
@@ -62,9 +66,14 @@ def model_of(
     backbone: Backbone = SET,
     param: Standard | MuP | None = None,
     shaken: bool = True,
+    told: bool = False,
 ) -> Model:
+    """`told` where sensors are, it compares with what it is told."""
     encode = Encode(backbone, param or MuP(16), ("sensor_id",), place=place, join=join or Concatenate(), event=event)
-    model = Model(represent, encode, objective or MaskedSensors(), SCHEMA, seed=3)
+    encode = replace(encode, where=Where(3000.0) if told else None)
+    model = Model(
+        represent, encode, objective or MaskedSensors(tied=told, pointing=Pointing(3) if told else None), SCHEMA, seed=3
+    )
     model.represent.fit(cloud)
     with torch.no_grad():  # away from the zeros that readouts start at
         for number, parameter in enumerate(model.parameters() if shaken else ()):
@@ -100,11 +109,12 @@ def test_groups_of_sensors_are_hidden_together(group: int, kind: object, cloud: 
     assert any(good[event].sum() > len([key for key in states if key[0] == event]) for event in range(len(tokens)))
 
 
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize(("represent", "place", "join", "event", "backbone"), WAYS)
 def test_hidden_sensors_cannot_be_recovered(
-    represent: Represent, place: tuple[str, ...], join: Sum, event: bool, backbone: Backbone, cloud: Cloud
+    represent: Represent, place: tuple[str, ...], join: Sum, event: bool, backbone: Backbone, told: bool, cloud: Cloud
 ) -> None:
-    model = model_of(cloud, None, represent, place, join, event, backbone)
+    model = model_of(cloud, None, represent, place, join, event, backbone, told=told)
     tokens, draws = model.tokens(cloud), Draws(1, 2)
     hide = model.objective.hidden(tokens, draws)
     names = model.represent.shape.columns
@@ -121,16 +131,42 @@ def test_hidden_sensors_cannot_be_recovered(
         return net.logits(model.encoder, net.encode(model.encoder, given, hide), given, hide)
 
     assert not torch.equal(tokens.ids["sensor_id"], changed.ids["sensor_id"])
+    assert logits(tokens).isfinite().all()  # most sensors are in unknown places
     assert torch.equal(logits(tokens), logits(changed))
     seen = {**tokens.ids, "sensor_id": torch.where(hide | ~tokens.mask, tokens.ids["sensor_id"], 7)}
     assert not torch.equal(logits(tokens), logits(replace(tokens, ids=seen)))
 
 
+@pytest.mark.parametrize("backbone", [GRU(32, 1), Mamba(32, 1, bidirectional=True)])
+def test_the_order_of_pulses_of_one_time_tells_no_hidden_sensor(backbone: Backbone, cloud: Cloud) -> None:
+    """For backbones that read in order: hidden pulses are given each other's sensors in the file."""
+    spread = torch.arange(60).roll(17).expand(8, 60)
+    cloud = replace(
+        cloud,
+        points=cloud.points
+        | {"time": (cloud.points["time"] / 1000).floor() * 1000, "charge": torch.where(cloud.mask, spread * 0.05, 0.0)},
+    )
+    model, draws = model_of(cloud, backbone=backbone), Draws(1, 2)
+    tokens, net = model.tokens(cloud), model.objective
+    hide = net.hidden(tokens, draws)
+    pulses = torch.zeros_like(cloud.mask).scatter(1, tokens.index, hide)
+    moved = {
+        name: cloud.points[name].masked_scatter(pulses, cloud.points[name][pulses].flip(0))
+        for name in ("sensor_id", *PLACE)
+    }
+    changed = model.tokens(replace(cloud, points=cloud.points | moved))
+    assert not torch.equal(changed.ids["sensor_id"], tokens.ids["sensor_id"])
+    assert torch.equal(net.hidden(changed, draws), hide)
+    found = [net.logits(model.encoder, net.encode(model.encoder, t, hide), t, hide) for t in (tokens, changed)]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize(("represent", "place", "join", "event", "backbone"), WAYS)
 def test_padding_changes_nothing(
-    represent: Represent, place: tuple[str, ...], join: Sum, event: bool, backbone: Backbone, cloud: Cloud
+    represent: Represent, place: tuple[str, ...], join: Sum, event: bool, backbone: Backbone, told: bool, cloud: Cloud
 ) -> None:
-    model, draws = model_of(cloud, None, represent, place, join, event, backbone), Draws(1, 2)
+    model, draws = model_of(cloud, None, represent, place, join, event, backbone, told=told), Draws(1, 2)
     wide = cloud.map(lambda v: torch.nn.functional.pad(v, (0, 11), value=0) if v.dim() == 2 else v)
     first, second = (model(model.tokens(one, draws), draws) for one in (cloud, wide))
     alone = [model(model.tokens(cloud.events(slice(n, n + 1)), draws), draws) for n in range(len(cloud))]
@@ -139,10 +175,10 @@ def test_padding_changes_nothing(
         torch.testing.assert_close(first[name], torch.cat([one[name] for one in alone]), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("tied", "told"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("param", [MuP(16), MuP(64), Standard()])
-def test_the_first_loss_is_that_of_a_guess(tied: bool, param: Standard, cloud: Cloud) -> None:
-    model = model_of(cloud, MaskedSensors(tied=tied), param=param, shaken=False)
+def test_the_first_loss_is_that_of_a_guess(tied: bool, told: bool, param: Standard, cloud: Cloud) -> None:
+    model = model_of(cloud, MaskedSensors(tied=tied), param=param, shaken=False, told=told)
     draws = Draws(0, 0)
     tokens = model.tokens(cloud)
     with torch.no_grad():
@@ -153,6 +189,34 @@ def test_the_first_loss_is_that_of_a_guess(tied: bool, param: Standard, cloud: C
         assert mean == pytest.approx(math.log(5160), abs=1e-4)
     else:  # readouts of spread one add half their variance
         assert math.log(5160) - 1 < mean < math.log(5160) + 1.5
+
+
+def test_a_tied_readout_moves_alike_at_every_width(cloud: Cloud) -> None:
+    """The coordinate check: after some steps of Adam, what the map of places adds and logits moved as far at any width.
+
+    The logits of the standard parametrisation do not.
+    """
+    widths, moved = (32, 64, 128), {}
+    for param in (MuP(32, base_depth=1), Standard()):
+        found: dict[str, list[float]] = {}
+        for width in widths:
+            backbone = replace(SET, width=width, depth=1)
+            model = model_of(cloud, MaskedSensors(tied=True), backbone=backbone, param=param, shaken=False, told=True)
+            tokens, net, steps = model.tokens(cloud), model.objective, []
+            hide = net.hidden(tokens, Draws(0, 0))
+            optimiser = AdamW(rate=1e-2, warmup=0, final=1.0, decay=0.0).build(model, param, 6)
+            for step in range(6):
+                logits = net.logits(model.encoder, net.encode(model.encoder, tokens, hide), tokens, hide)
+                add = model.encoder.embed["where_sensor_id"](tokens.places["sensor_id"])[:30]
+                steps.append({"logits": logits[:, :30].detach(), "map": add.detach()})
+                optimiser.zero_grad()
+                net.cross_entropy(logits, tokens, hide).mean().backward()
+                optimiser.step(step)
+            for name, value in steps[-1].items():
+                found.setdefault(name, []).append(float((value - steps[0][name]).square().mean().sqrt()))
+        moved[type(param)] = {n: float(np.polyfit(np.log2(widths), np.log2(v), 1)[0]) for n, v in found.items()}
+    assert all(abs(slope) < 0.15 for slope in moved[MuP].values()), moved
+    assert moved[Standard]["logits"] > 0.25, moved
 
 
 @torch.no_grad()
@@ -306,6 +370,7 @@ def test_measures_are_means_over_events_and_over_pulses(cloud: Cloud) -> None:
         (lambda c: model_of(c, None, replace(PLAIN, ids=IDS[:1])), "the id 'auxiliary'"),
         (lambda c: model_of(c, None, PLACED), r"\['x', 'y', 'z'\] give away which sensor"),
         (lambda c: model_of(c, None, PLACED, ("x", "y"), Sum()), r"\['z'\] give away"),
+        (lambda c: model_of(c, None, replace(PLAIN, features=(Feature("z", SymLog()),))), r"\['symlog_z'\] give away"),
         (lambda c: model_of(c, None, replace(PLAIN, event_targets=())), r"event_targets=\(TOTAL_CHARGE,\)"),
         (lambda c: MaskedSensors().build(Encode(SET).build(SHAPE), SHAPE), "name it in Encode.ids"),
     ],

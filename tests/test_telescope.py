@@ -11,8 +11,9 @@ import torch
 from multiplet.cloud import Cloud
 from multiplet.data.columns import Column
 from multiplet.draws import Draws
-from multiplet.errors import RecipeError
+from multiplet.errors import DataError, RecipeError
 from multiplet.representation import telescope
+from multiplet.representation.features import Feature, Log
 from multiplet.representation.merging import BySensor
 from multiplet.representation.represent import Represent, RepresentNet
 from multiplet.representation.selection import Subsample, first_of_each
@@ -30,6 +31,11 @@ def fitted(spec: Represent, cloud: Cloud) -> RepresentNet:
 
 def of(**changes: object) -> Represent:
     return replace(Represent(telescope.PULSES, Pulses(), IN_TIME, ids=IDS, event_targets=(TOTAL_CHARGE,)), **changes)
+
+
+def with_points(**columns: torch.Tensor) -> Cloud:
+    cloud = pulse_cloud()
+    return replace(cloud, points=cloud.points | columns)
 
 
 def wider(cloud: Cloud, extra: int) -> Cloud:
@@ -61,11 +67,16 @@ def test_ids_of_all_sensors_and_whole_times_go_through_unchanged() -> None:
     assert torch.equal(tokens.index[0], torch.arange(5160))
 
 
-def test_pulses_of_one_time_are_ordered_by_sensor_and_then_by_charge() -> None:
-    cloud = pulse_cloud((3,))
-    tied = {"time": torch.full((1, 3), 7.0), "sensor_id": torch.tensor([[9, 4, 4]], dtype=torch.int32)}
-    cloud = replace(cloud, points=cloud.points | tied | {"charge": torch.tensor([[1.0, 3.0, 2.0]])})
-    assert fitted(of(ids=()), cloud)(cloud).index.tolist() == [[2, 1, 0]]
+def test_pulses_of_one_time_are_ordered_by_what_masking_leaves_and_by_sensor_last() -> None:
+    cloud = pulse_cloud((4,))
+    tied = {
+        "time": torch.full((1, 4), 7.0),
+        "charge": torch.tensor([[3.0, 2.0, 2.0, 2.0]]),
+        "auxiliary": torch.tensor([[0, 1, 0, 0]], dtype=torch.int8),
+        "sensor_id": torch.tensor([[1, 2, 9, 4]], dtype=torch.int32),
+    }
+    cloud = replace(cloud, points=cloud.points | tied)
+    assert fitted(of(ids=()), cloud)(cloud).index.tolist() == [[3, 2, 1, 0]]
 
 
 def test_targets_of_the_event_are_those_of_all_its_pulses_and_need_no_label() -> None:
@@ -245,9 +256,52 @@ def test_where_sensors_are_is_learned_from_the_events_and_saved() -> None:
         places_of(Id("sensor_id", 10, ("x",)), dict(cloud.points), cloud.mask)
 
 
+@pytest.mark.parametrize("merge", [None, BySensor(2)])
+def test_fitting_to_parts_is_fitting_to_the_whole(merge: BySensor | None) -> None:
+    cloud = pulse_cloud(seed=3)
+    features = (Feature("time"), Feature("charge", Log(1e-3)), *telescope.POSITION)
+    spec = of(features=features, targets=features[:2], event_targets=(Feature("total_charge", Log(1e-3)),), merge=merge)
+    whole, parts = spec.build(SCHEMA), spec.build(SCHEMA)
+    whole.fit(cloud)
+    cuts = [slice(5, 8), slice(1, 2), slice(0, 1), slice(2, 5), slice(0, 0)]  # one is an empty event, and one nothing
+    parts.fit(*(cloud.events(cut) for cut in cuts))
+    assert whole.state_dict().keys() == parts.state_dict().keys()
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-6, atol=1e-6, equal_nan=True)
+    assert not torch.equal(whole.features.mean, spec.build(SCHEMA).features.mean)
+    with pytest.raises(RecipeError, match="fitted already"):
+        parts.fit(cloud)
+
+
+def test_the_order_of_pulses_in_a_file_does_not_matter() -> None:
+    cloud = pulse_cloud()
+    turned = cloud.map(lambda v: v.flip(1) if v.dim() == 2 else v)  # padding comes first now, and time falls
+    places = turned.mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    unsorted = turned.map(lambda v: gather(v, places) if v.dim() == 2 else v)
+    for spec in (of(), of(select=Subsample(20)), of(features=SENSORS, merge=BySensor(8))):
+        net = fitted(spec, cloud)
+        first, second = (net(one, Draws(0, 3)) for one in (cloud, unsorted))
+        assert torch.equal(first.x, second.x)
+        assert torch.equal(first.ids["sensor_id"], second.ids["sensor_id"])
+        torch.testing.assert_close(first.targets["event"], second.targets["event"])
+
+
+def test_no_column_is_of_a_type_that_would_round_it() -> None:
+    """Half precision would merge ids above 2048 and move times by up to 29 ns."""
+    types = {column.name: column.dtype for column in SCHEMA}
+    assert types["sensor_id"] == "int32"
+    assert set(types.values()) == {"int32", "int8", "float32"}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: fitted(of(), pulse_cloud())(with_points(sensor_id=pulse_cloud().points["sensor_id"] + 5140)),
+            r"sensor_id is 51[67]\d in the event at place 0 of its split; Id allows 0 to 5159",
+        ),
+        (lambda: fitted(of(), with_points(sensor_id=-pulse_cloud().points["sensor_id"])), "runs from -29 to 0"),
+        (lambda: fitted(of(ids=(Id("module", 5),)), pulse_cloud())(pulse_cloud()), r"asks for \['module'\]; there are"),
         (lambda: Subsample(0), "most is 0"),
         (lambda: BySensor(0), "first is 0"),
         (lambda: of(event_targets=(TOTAL_CHARGE, TOTAL_CHARGE)), "event_targets lists"),
@@ -269,3 +323,11 @@ def test_padding_never_gets_through() -> None:
         tokens = fitted(spec, events)(events)
         assert tokens.x.isfinite().all()
         assert not tokens.x[~tokens.mask].any()
+
+
+def test_events_without_places_say_so() -> None:
+    """Their sensors' places travel with the pulses: without, nothing can be told where, and no charge be centred."""
+    cloud = pulse_cloud()
+    blind = replace(cloud, points={name: v for name, v in cloud.points.items() if name not in ("x", "y", "z")})
+    with pytest.raises(DataError, match="no point column 'x'; they have"):
+        fitted(of(), blind)

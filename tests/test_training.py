@@ -221,7 +221,7 @@ def test_a_validation_event_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_a_run_that_saved_nothing_yet_may_be_corrected(toys: Path, tmp_path: Path) -> None:
     recipe = tiny.masked(str(toys), free=False)
     with pytest.raises(NonFiniteError):
-        train(replace(recipe, optim=replace(recipe.optim, rate=1e30)), tmp_path, progress=False)
+        train(replace(recipe, optim=replace(recipe.optim, decay=1e30)), tmp_path, progress=False)
     assert train(recipe, tmp_path, progress=False).step == 20
     assert open_run(tmp_path).recipe == recipe
 
@@ -234,10 +234,10 @@ def test_data_may_move(toys: Path, tmp_path: Path) -> None:
     assert train(moved, tmp_path / "run", progress=False).step == 8
 
 
-def test_a_rate_that_explodes_is_named(toys: Path, tmp_path: Path) -> None:
+def test_weights_that_explode_are_named(toys: Path, tmp_path: Path) -> None:
     recipe = tiny.masked(str(toys), free=False)
     with pytest.raises(NonFiniteError, match="stopped before the update"):
-        train(replace(recipe, optim=replace(recipe.optim, rate=1e30)), tmp_path, progress=False)
+        train(replace(recipe, optim=replace(recipe.optim, decay=1e30)), tmp_path, progress=False)
 
 
 def test_a_gpu_that_is_not_there_is_an_error(toys: Path, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from multiplet.preflight import find_place
 
 _PACKAGES = {
     "multiplet": "", "torch": "", "numpy": "", "pyarrow": "", "scipy": "", "scikit-learn": "", "safetensors": "",
-    "schedulefree": "", "pythia8mc": "simulate jets", "fastjet": "simulate jets", "awkward": "simulate jets",
-    "numba": "simulate jets", "uproot": "convert of ROOT files", "h5py": "convert of HDF5 files",
+    "schedulefree": "", "vector-quantize-pytorch": "", "pythia8mc": "simulate jets", "fastjet": "simulate jets",
+    "awkward": "simulate jets", "numba": "simulate jets", "uproot": "convert of ROOT files",
+    "h5py": "convert of HDF5 files",
 }  # fmt: skip
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
           "NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NNODES", "SLURM_NTASKS",

@@ -17,7 +17,7 @@ from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Transformer
 from multiplet.errors import RecipeError
 from multiplet.layers import Embedding, Linear, Vector, full_precision
-from multiplet.parametrisation import MuP, Parametrisation, Standard, Width
+from multiplet.parametrisation import MuP, Parametrisation, Width, declare
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
@@ -47,7 +47,7 @@ class Fourier:
         """(B, S, F) → (B, S, D); RecipeError where a place is no feature."""
         if missing := [name for name in self.places if name not in columns]:
             raise RecipeError(f"Fourier.places: {missing[0]!r} is no feature ({did_you_mean(missing[0], columns)})")
-        return FourierNet(self, columns, int(width))
+        return FourierNet(self, columns, width, param)
 
 
 class FourierNet(nn.Module):
@@ -58,12 +58,13 @@ class FourierNet(nn.Module):
     others: Tensor
     frequency: Tensor
 
-    def __init__(self, spec: Fourier, columns: tuple[str, ...], width: int) -> None:
+    def __init__(self, spec: Fourier, columns: tuple[str, ...], width: Width, param: Parametrisation) -> None:
         super().__init__()
         places = [columns.index(name) for name in spec.places]
         others = [n for n in range(len(columns)) if n not in places]
         rows = len(others) + len(places) * (1 + 2 * spec.bands)
-        self.register_buffer("vectors", torch.randn(rows, width))
+        self.multiplier = param.multiplier(declare(rows, width))
+        self.register_buffer("vectors", torch.randn(rows, int(width)))
         for name, numbers in (("places", places), ("others", others)):  # on the device, not copied there each time
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
         self.register_buffer("frequency", 2.0 ** torch.arange(spec.bands), persistent=False)
@@ -71,7 +72,8 @@ class FourierNet(nn.Module):
     def forward(self, x: Float[Tensor, "B S F"]) -> Float[Tensor, "B S D"]:
         p = x[..., self.places]
         angle = (p[..., None] * self.frequency).flatten(-2)
-        return torch.cat([x[..., self.others], p, angle.sin(), angle.cos()], dim=-1) @ self.vectors
+        y = torch.cat([x[..., self.others], p, angle.sin(), angle.cos()], dim=-1) @ self.vectors
+        return y if self.multiplier == 1.0 else y * self.multiplier
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Where:
     longest: float = 4000.0
     bands: int = 8
 
+    def __post_init__(self) -> None:
+        if self.longest <= 0 or self.bands < 1:
+            raise RecipeError(f"Where.longest must be above 0, bands at least 1; they are {self.longest}, {self.bands}")
+
     def build(self, coordinates: int, width: Width, param: Parametrisation) -> WhereNet:
         """(V, C) → (V, width)."""
         return WhereNet(self, coordinates, width, param)
@@ -145,7 +151,8 @@ class WhereNet(nn.Module):
 
     def forward(self, places: Float[Tensor, "V C"]) -> Float[Tensor, "V W"]:
         angle = (places.nan_to_num()[..., None] * self.frequency).flatten(1)
-        return self.map(torch.cat([angle.sin(), angle.cos()], -1)) * places.isfinite().all(1, keepdim=True)
+        with full_precision(places):  # as in the objective that compares with these vectors
+            return self.map(torch.cat([angle.sin(), angle.cos()], -1)) * places.isfinite().all(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class Encode:
     """
 
     backbone: Backbone = field(default_factory=Transformer)
-    param: Standard | MuP = field(default_factory=MuP)
+    param: Parametrisation = field(default_factory=MuP)
     ids: tuple[str, ...] = ()
     features: Learned | Fourier = field(default_factory=Learned)
     place: tuple[str, ...] = ()
@@ -185,6 +192,11 @@ class Encode:
             raise RecipeError(f"Encode.place names a feature twice: {list(self.place)}")
         if set(self.place) >= set(shape.columns):
             raise RecipeError(f"Encode.place names every feature, {list(shape.columns)}: at least one must be left")
+        if self.where and not any(shape.places.get(name) for name in self.ids):
+            raise RecipeError(
+                f"Encode.where needs to know where codes are: say so in Id.place of one of Encode.ids "
+                f"({list(self.ids)}), or take where=null"
+            )
         if shape.conditions:
             raise RecipeError(
                 f"no encoder reads conditions yet: take {list(shape.conditions)} out of Represent.conditions"
@@ -228,7 +240,7 @@ class Encoder(nn.Module):
                 self.embed[f"where_{name}"] = where
         if spec.place:
             self.embed["place"] = Linear(len(spec.place), self.widths["place"], spec.param, bias=True)
-        self.event = Vector(self.width, std=1.0) if spec.event else None
+        self.event = Vector(self.width, spec.param, std=1.0) if spec.event else None
         self.backbone = spec.backbone.build(self.width, spec.param)
         for part, names in (("x", columns), ("place", spec.place)):
             numbers = torch.tensor([shape.columns.index(name) for name in names], dtype=torch.long)
@@ -242,7 +254,7 @@ class Encoder(nn.Module):
 
     def _named(self, name: str, tokens: Tokens) -> Float[Tensor, "B S W"]:
         if f"where_{name}" in self.embed:
-            return F.embedding(tokens.ids[name], self.vectors(name, tokens))
+            return F.embedding(tokens.ids[name].long(), self.vectors(name, tokens))
         return self.embed[f"id_{name}"](tokens.ids[name])
 
     def forward(

@@ -42,12 +42,15 @@ def not_finite(dataset: Dataset, split: Split, cloud: Cloud, spec: Represent, ro
     return [_line(dataset, split, cloud, features, row) for row in list(rows)[:_NAMED]]
 
 
-def not_fit(dataset: Dataset, split: Split, cloud: Cloud, spec: Represent) -> list[str]:
+def not_fit(dataset: Dataset, split: Split, clouds: Sequence[Cloud], spec: Represent) -> list[str]:
     """The same for the first events of which a feature is not finite: none may be standardised on."""
-    bad = torch.zeros(len(cloud), dtype=torch.bool)
-    for wrong in _features(spec, cloud).values():
-        bad |= wrong
-    return not_finite(dataset, split, cloud, spec, torch.nonzero(bad)[:, 0].tolist())
+    lines: list[str] = []
+    for cloud in clouds:
+        bad = torch.zeros(len(cloud), dtype=torch.bool)
+        for wrong in _features(spec, cloud).values():
+            bad |= wrong
+        lines += not_finite(dataset, split, cloud, spec, torch.nonzero(bad)[:, 0].tolist())
+    return lines[:_NAMED]
 
 
 def _line(dataset: Dataset, split: Split, cloud: Cloud, features: dict[str, Tensor], row: int) -> str:

@@ -72,7 +72,7 @@ class _NoiseBlock(nn.Module):
 
     def __init__(self, width: Width | int, param: Parametrisation) -> None:
         super().__init__()
-        self.norm = LayerNorm(width)
+        self.norm = LayerNorm(width, affine=param.vectors)
         self.modulation = Linear(width, width * 3, param, bias=True, zero=True)
         self.first = Linear(width, width, param, bias=True)
         self.second = Linear(width, width, param, bias=True)

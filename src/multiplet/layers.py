@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from multiplet.parametrisation import Declared, Parametrisation, Width, declare, declare_vector
+from multiplet.parametrisation import (
+    Declared,
+    Parametrisation,
+    Width,
+    declare,
+    declare_rows,
+    declare_token,
+    declare_vector,
+)
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -21,7 +29,7 @@ def full_precision(like: Tensor) -> torch.autocast:
 
 
 class Linear(nn.Module):
-    """y = m·(x Wᵀ) + b, with spread and multiplier as the parametrisation says. `zero` starts at W = 0."""
+    """y = m·(x Wᵀ) + b; the parametrisation sets spread and multiplier and may drop b. `zero` starts at W = 0."""
 
     def __init__(
         self,
@@ -39,7 +47,7 @@ class Linear(nn.Module):
         self.declared: dict[str, Declared] = {"weight": weight, "bias": declare_vector(fan_out, depth)}
         self.multiplier = param.multiplier(weight)
         self.weight = nn.Parameter(torch.zeros(int(fan_out), int(fan_in)))
-        self.bias = nn.Parameter(torch.zeros(int(fan_out))) if bias else None
+        self.bias = nn.Parameter(torch.zeros(int(fan_out))) if bias and param.vectors else None
         if not zero:
             nn.init.normal_(self.weight, std=param.spread(weight))
 
@@ -55,7 +63,7 @@ class Embedding(nn.Module):
 
     def __init__(self, codes: int, width: Width, param: Parametrisation, *, std: float = 1.0) -> None:
         super().__init__()
-        self.declared = {"weight": declare(codes, width, std=std)}
+        self.declared = {"weight": declare_rows(codes, width, std)}
         self.weight = nn.Parameter(torch.empty(codes, int(width)))
         nn.init.normal_(self.weight, std=param.spread(self.declared["weight"]))
 
@@ -66,23 +74,24 @@ class Embedding(nn.Module):
 class Vector(nn.Module):
     """One learned vector: a mask token, a register, a class token."""
 
-    def __init__(self, width: Width, *, std: float = 0.02) -> None:
+    def __init__(self, width: Width, param: Parametrisation, *, std: float = 0.02) -> None:
         super().__init__()
-        self.declared = {"value": declare_vector(width)}
+        self.declared = {"value": declare_token(width, std)}
         self.value = nn.Parameter(torch.empty(int(width)))
-        nn.init.normal_(self.value, std=std)
+        nn.init.normal_(self.value, std=param.spread(self.declared["value"]))
 
     def forward(self) -> Float[Tensor, " D"]:
         return self.value
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean x² + eps) · gain, the mean taken in FP32 (arXiv 1910.07467)."""
+    """x / √(mean x² + eps) · gain, the mean taken in FP32 (arXiv 1910.07467); without gain where not `affine`."""
 
-    def __init__(self, width: Width, *, depth: int | None = None, eps: float = 1e-5) -> None:
+    def __init__(self, width: Width, *, affine: bool = True, depth: int | None = None, eps: float = 1e-5) -> None:
         super().__init__()
         self.declared = {"gain": declare_vector(width, depth)}
-        self.gain, self.eps = nn.Parameter(torch.ones(int(width))), eps
+        self.gain = nn.Parameter(torch.ones(int(width))) if affine else None
+        self.eps = eps
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return F.rms_norm(x.float(), (x.shape[-1],), self.gain, self.eps)
@@ -107,7 +116,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: Width, param: Parametrisation, index: int, depth: int, layer_norm: bool = False) -> None:
         super().__init__()
-        self.norm = LayerNorm(width, depth=depth) if layer_norm else RMSNorm(width, depth=depth)
+        self.norm = (LayerNorm if layer_norm else RMSNorm)(width, affine=param.vectors, depth=depth)
         self.skip, self.branch = param.residual(index, depth)
 
     def forward(self, h: Float[Tensor, "B S D"], f: Callable[[Tensor], Tensor]) -> Float[Tensor, "B S D"]:
@@ -138,9 +147,11 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = Linear(width, width * expansion, param, depth=depth, bias=True)
         self.down = Linear(width * expansion, width, param, depth=depth, bias=True)
+        self.gain = param.relu_gain
 
     def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
-        return self.down(F.relu(self.up(x)))
+        y = F.relu(self.up(x))
+        return self.down(y if self.gain == 1.0 else y * self.gain)
 
 
 class Attention(nn.Module):
@@ -165,6 +176,7 @@ class Attention(nn.Module):
         self.value = Linear(memory, keys, param, depth=depth, bias=bias)
         self.out = Linear(inner, width, param, depth=depth, bias=bias)
         self.head_dim, self.scale, self.group = head_dim, param.attention_scale(head_dim), group
+        self.power = param.attention_power(head_dim)
 
     def forward(
         self,
@@ -184,6 +196,8 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(
             q, k, v.to(q.dtype), attn_mask=mask[:, None, None, :], scale=self.scale, enable_gqa=shared
         )
+        if self.power != 0.0:
+            y = y * mask.sum(1).clamp(min=1).pow(self.power).to(y.dtype)[:, None, None, None]
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _heads(self, y: Float[Tensor, "B S HD"]) -> Float[Tensor, "B H S hd"]:

@@ -92,6 +92,12 @@ def _check(spec: AdamW | ScheduleFree) -> None:
 
 def _groups(model: nn.Module, param: Parametrisation, spec: AdamW | ScheduleFree) -> list[dict[str, Any]]:
     """Parameters merged by equal rate and decay; each group keeps its parameters' names."""
+    low, high = param.rates
+    if not low <= spec.rate <= high:
+        raise RecipeError(
+            f"optim.rate is {spec.rate}, where {type(param).__name__} trains with rates from {low} to {high}: "
+            f"set optim.rate={'1.0' if spec.rate < low else '0.003'}, or another encoder.param"
+        )
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     parameters = dict(model.named_parameters())
     for name, declared in declared_parameters(model).items():

@@ -114,10 +114,11 @@ class _Loop:
         parts = [np.arange(len(lengths))]
         if len(lengths) * int(lengths.max(initial=0)) > _POINTS_TO_FIT:  # one long event would pad all others
             parts = list(cut_parts(parts[0], lengths, Batches(points_at_once=_POINTS_TO_FIT)))
+        samples = [self.dataset.read("train", part) for part in parts]
         try:
-            represent.fit(*(self.dataset.read("train", part) for part in parts))
+            represent.fit(*samples)
         except RecipeError as error:
-            if lines := not_fit(self.dataset, "train", sample, spec):
+            if lines := not_fit(self.dataset, "train", samples, spec):
                 raise DataError(f"cannot standardise: {'; '.join(lines)}: correct or leave out such events") from error
             raise
 

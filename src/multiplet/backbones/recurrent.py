@@ -90,6 +90,11 @@ class RecurrentNet(nn.Module):
         self, mixer: Callable[[], nn.Module], width: Width, param: Parametrisation, depth: int, bidirectional: bool
     ) -> None:
         super().__init__()
+        if not param.vectors:
+            raise RecipeError(
+                f"{type(param).__name__} has no rule for the biases and rates of decay of recurrent backbones: "
+                "take encoder.backbone=Transformer, or encoder.param=MuP with a rate around 0.003"
+            )
         ways = 2 if bidirectional else 1
         self.bidirectional = bidirectional
         self.blocks = nn.ModuleList(

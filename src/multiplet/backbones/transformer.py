@@ -99,7 +99,7 @@ class TransformerNet(nn.Module):
         self.spec = spec
         self.blocks = nn.ModuleList(Block(spec, width, width, param, layer) for layer in range(spec.depth))
         norm = LayerNorm if spec.layer_norm else RMSNorm
-        self.norm = norm(width) if spec.final_norm else nn.Identity()
+        self.norm = norm(width, affine=param.vectors) if spec.final_norm else nn.Identity()
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""Sensor probe: whether the learned vectors of sensors know where the sensors are, which nobody told them."""
+"""Sensor probe: whether the learned vectors of sensors know where the sensors are."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def sensor_probe(
 ) -> dict[str, float]:
     """R² of each of `places` from the encoder's vectors of the id `sensor`, as `linear_r2`.
 
+    These are the learned ones, to which nobody says where a sensor is; what `Encode.where` adds to them is left out.
     Sensors are those seen in the first training events of the run's data, or of the folder `data`. Raises RecipeError
     where the encoder reads no such id, DataError where the events have no such columns or show too few sensors.
     """

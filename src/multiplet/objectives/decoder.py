@@ -36,9 +36,9 @@ class CrossDecoderNet(nn.Module):
         super().__init__()
         shape = Transformer(int(width), spec.depth, spec.head_dim, spec.group, spec.expansion, spec.position)
         self.spec, self.width = spec, width
-        self.query = Vector(width)
+        self.query = Vector(width, param)
         self.blocks = nn.ModuleList(Block(shape, width, memory, param, layer) for layer in range(spec.depth))
-        self.norm = RMSNorm(width)
+        self.norm = RMSNorm(width, affine=param.vectors)
 
     def forward(
         self,

@@ -23,6 +23,7 @@ from multiplet.heads import event_vector, masked_mean
 from multiplet.layers import Linear, Vector, full_precision
 from multiplet.metrics import Measured, bootstrap, like_weights, weight_rows
 from multiplet.objectives.event_losses import FIXED, event_losses, means
+from multiplet.objectives.pointing import Pointing
 from multiplet.representation.telescope import PLACE
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
@@ -36,13 +37,15 @@ class MaskedSensors:
 
     "sensor" is the cross-entropy in nats, the mean inside an event, then over the events that have something hidden;
     "charge" is `charge` times the mean squared error of the representation's event targets, from the event's vector (0:
-    none). `tied` compares with the encoder's own vectors of the sensors instead of learning others. `group` hides
+    none). `tied` compares with the encoder's own vectors of the sensors instead of learning others; `pointing`
+    lets a hidden token point at pulses that are seen, where places of sensors are known. `group` hides
     so many neighbouring ids at once: 1 all pulses of a sensor, 60 of an IceCube string, 0 each pulse by itself.
     """
 
     hide: float = 0.25
     charge: float = 1.0
     tied: bool = False
+    pointing: Pointing | None = None
     group: int = 0
     sensor: str = "sensor_id"
     auxiliary: str = "auxiliary"
@@ -63,11 +66,14 @@ class MaskedSensors:
                 )
         if f"id_{self.sensor}" not in encoder.embed:
             raise RecipeError(f"MaskedSensors hides the id {self.sensor!r}: name it in Encode.ids")
-        if shown := [name for name in shape.columns if name in PLACE and name not in encoder.spec.place]:
+        made = zip(shape.columns, shape.quantities, strict=True)
+        if shown := [name for name, of in made if of in PLACE and name not in encoder.spec.place]:
             raise RecipeError(
                 f"the features {shown} give away which sensor is hidden: name them in Encode.place, which hides them "
                 "with it, or leave them out"
             )
+        if self.pointing and not shape.places.get(self.sensor):
+            raise RecipeError(f"MaskedSensors.pointing needs to know where sensors are: set Id({self.sensor!r}).place")
         if self.charge and not shape.event_targets:
             raise RecipeError(
                 "MaskedSensors.charge needs something to predict of the event: set "
@@ -89,10 +95,15 @@ class MaskedSensorsNet(nn.Module):
         self.names = ("sensor", "charge") if spec.charge else ("sensor",)
         self.references = {"sensor: all alike": math.log(codes)}
         self.mask = nn.ModuleDict(
-            {part: Vector(encoder.widths[part], std=1.0) for part in (self.id, "place") if part in encoder.embed}
+            {
+                part: Vector(encoder.widths[part], encoder.param, std=1.0)
+                for part in (self.id, "place")
+                if part in encoder.embed
+            }
         )
         self.scale = (int(own) * own.ratio) ** -0.5 if spec.tied else 1.0  # vectors of spread 1, read as µP reads
         self.out = Linear(encoder.width, own if spec.tied else codes, param, bias=True, zero=param.zero_readout)
+        self.pointing = spec.pointing.build(encoder.width, param) if spec.pointing else None
         self.event: Linear | None = None
         if spec.charge:
             targets = len(shape.event_targets)
@@ -129,7 +140,10 @@ class MaskedSensorsNet(nn.Module):
         with full_precision(hidden.points):
             found = self.out(hidden.points[hide].float())
             if self.spec.tied:
-                return F.linear(found, encoder.vectors(self.spec.sensor, tokens)) * self.scale
+                found = F.linear(found, encoder.vectors(self.spec.sensor, tokens)) * self.scale
+            if self.pointing is not None:
+                ids, places = tokens.ids[self.spec.sensor], tokens.places[self.spec.sensor]
+                return self.pointing(found, hidden.points.float(), ids, hide, tokens.mask & ~hide, places)
             return found
 
     def cross_entropy(

@@ -52,7 +52,7 @@ class Code:
         if self.id not in shape.ids:
             raise RecipeError(
                 f"Code predicts the id {self.id!r}; the representation makes {sorted(shape.ids)}: "
-                "set represent.tokenizer=KMeans"
+                "set represent.tokenizer=KMeans, FSQ or VQ"
             )
         return CodeNet(self.id, condition, shape.ids[self.id], param)
 

@@ -46,8 +46,12 @@ def maskdiff(
 ) -> Recipe:
     """Pretrain on jets without labels: hide half of the constituents, predict half of the hidden ones by diffusion.
 
-    What differs from the talk: µP instead of u-µP (so the rate is not 1.0), batch 256 instead of 2048 and warm-up
-    200 instead of 1000 for small encoders, heavy tails through a symmetric logarithm, positions are the original rank.
+    What differs from the talk: µP instead of u-µP (which is `encoder.param=UnitMuP optim.rate=1.0`), batch 256 instead
+    of 2048 and warm-up 200 instead of 1000 for small encoders, heavy tails through a symmetric logarithm, positions are
+    the original rank.
+
+    Other targets on the same encoder and masks: `objective.target=MeanSquared`, or `objective.target=Code` with
+    `represent.tokenizer=KMeans`, `FSQ` or `VQ`.
 
     `features` is "all" (the talk's 21, predicting all), "independent" (predicting 14 that are no copies of one another)
     or "relative" (nothing that tells where the jet points). On 52,000 simulated jets, width 64:

@@ -14,6 +14,7 @@ from multiplet.data.mixture import Mixture
 from multiplet.encoder import Backbone, Concatenate, Encode, Fourier, Where
 from multiplet.errors import RecipeError
 from multiplet.model import ShippedObjective
+from multiplet.objectives.pointing import Pointing
 from multiplet.objectives.sensors import MaskedSensors
 from multiplet.optim import AdamW
 from multiplet.parametrisation import MuP
@@ -90,7 +91,7 @@ def polarbert(
             features=Fourier(("time_0" if place else "time",), bands=12),
             where=Where() if geometry else None,
         ),
-        objective=MaskedSensors(tied=geometry),
+        objective=MaskedSensors(tied=geometry, pointing=Pointing() if geometry else None),
         optim=AdamW(rate=rate, warmup=100, final=0.01),
         train=Train(
             steps=steps,
@@ -136,7 +137,8 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
         objective: ShippedObjective = task
         if unlabelled:
             events = Mixture({"unlabelled": Events(unlabelled), "labelled": labelled})
-            sensors = MaskedSensors(tied=base.encoder.where is not None)
+            placed = base.encoder.where is not None
+            sensors = MaskedSensors(tied=placed, pointing=Pointing() if placed else None)
             objective = Together({"sensors": sensors, name: task})
         look = max(steps // 5, 1)
         return Recipe(

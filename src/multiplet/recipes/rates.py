@@ -15,7 +15,7 @@ _PRETRAINING: dict[str, tuple[Callable[..., Recipe], dict[str, str]]] = {
     "fm4npp": (fm4npp, {"encoder.backbone.state": "4"}),
     "maskdiff": (maskdiff, {}),
 }
-PARAMETRISATIONS = {"mup": "MuP", "standard": "Standard"}
+PARAMETRISATIONS = {"mup": "MuP", "umup": "UnitMuP", "standard": "Standard"}
 
 
 def rate_transfer(
@@ -31,6 +31,7 @@ def rate_transfer(
     """Cells of one seed: each sees the same events in the same order, so they differ by width and rate alone.
 
     multiplet study rate_transfer runs/rates recipe=fm4npp data=data/tpc
+    multiplet study rate_transfer runs/unit recipe=maskdiff data=data/jets parametrisations=umup rates=0.25,0.5,1,2
     """
     for name, given, allowed in (
         ("recipe", (recipe,), _PRETRAINING),

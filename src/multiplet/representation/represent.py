@@ -97,6 +97,7 @@ class RepresentNet(nn.Module):
         kept = [column for column in schema if not (spec.merge and column.truth and column.level == "point")]
         self.shape = Shape(
             columns=tuple(feature.name for feature in spec.features),
+            quantities=tuple(feature.quantity for feature in spec.features),
             targets=tuple(feature.name for feature in self.targets.features),
             conditions=tuple(feature.name for feature in spec.conditions),
             ids={one.column: one.codes for one in spec.ids}
@@ -164,7 +165,7 @@ class RepresentNet(nn.Module):
             index=index,
             event=cloud.index,
             cond=self.conditions(event) if self.spec.conditions else x.new_zeros(len(cloud), 0),
-            ids=self._ids(quantities, places, mask)
+            ids=self._ids(quantities, places, mask, cloud.index)
             | ({"code": self.tokenizer.encode(targets)} if self.tokenizer else {}),
             targets={"x": targets} | ({} if self.event_targets is None else {"event": self.event_targets(event)}),
             truth={
@@ -188,17 +189,18 @@ class RepresentNet(nn.Module):
             self._known_fitted = bool(self.fitted)
         return self._known_fitted
 
-    def _ids(self, quantities: dict[str, Tensor], places: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _ids(self, quantities: dict[str, Tensor], places: Tensor, mask: Tensor, event: Tensor) -> dict[str, Tensor]:
         """Measured ids; one outside its range raises RecipeError on a CPU, and is an indexing error on a GPU."""
+        if missing := [one.column for one in self.spec.ids if one.column not in quantities]:
+            raise RecipeError(f"Represent.ids asks for {missing}; there are {sorted(quantities)}")
         ids = {one.column: gather(quantities[one.column], places).long().masked_fill(~mask, 0) for one in self.spec.ids}
-        for one in self.spec.ids:
-            if (
-                mask.device.type == "cpu"
-                and mask.any()
-                and not 0 <= ids[one.column].amin() <= ids[one.column].amax() < one.codes
-            ):
-                low, high = int(ids[one.column].amin()), int(ids[one.column].amax())
-                raise RecipeError(f"{one.column} runs from {low} to {high}; Id allows 0 to {one.codes - 1}")
+        for one in self.spec.ids if mask.device.type == "cpu" else ():
+            wrong = (ids[one.column] < 0) | (ids[one.column] >= one.codes)
+            for row, slot in wrong.nonzero()[:1].tolist():
+                raise RecipeError(
+                    f"{one.column} is {int(ids[one.column][row, slot])} in the event at place {int(event[row])} of its "
+                    f"split; Id allows 0 to {one.codes - 1}"
+                )
         return ids
 
 

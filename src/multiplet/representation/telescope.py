@@ -71,4 +71,5 @@ TOTAL_CHARGE = Feature("total_charge", Log(1e-3), Published(2 * math.log(10), ma
 CHARGE_CENTRE = tuple(Feature(f"charge_{axis}", scale=Published(0.0, 500.0), unit="m") for axis in PLACE)
 
 IDS = (Id("sensor_id", MODULES, PLACE), Id("auxiliary", 2))
-IN_TIME = Ascending("time", ("sensor_id", "charge"))
+# What stays visible of a hidden pulse decides ties first: between two others of its time, its place would tell its id.
+IN_TIME = Ascending("time", ("charge", "auxiliary", "sensor_id"))

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from multiplet.errors import RecipeError
+from multiplet.representation.quantisers import FSQ, VQ
 
 
 @dataclass(frozen=True)
@@ -103,4 +104,4 @@ class KMeansNet(nn.Module):
         return self.centroids[ids]
 
 
-Tokenizer = KMeans
+Tokenizer = KMeans | FSQ | VQ

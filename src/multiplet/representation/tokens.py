@@ -21,6 +21,7 @@ class Shape:
     truth: tuple[str, ...] = ()  # all truth columns
     event_targets: tuple[str, ...] = ()  # of Tokens.targets["event"]
     places: dict[str, int] = field(default_factory=dict)  # id → coordinates of Tokens.places
+    quantities: tuple[str, ...] = ()  # that each of the columns is made of
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,11 @@ def assemble(raw: Raw, schema: tuple[Column, ...], pt: np.ndarray | None = None)
     """Checked columns, constituents in descending `pt` (by default √(px² + py²)), equal ones in the file's order.
 
     Raises DataError for what is not a number, not finite, out of range or not whole where the schema's type is, for a
-    negative energy, and for a constituent without transverse momentum, which has no direction.
+    negative energy beside px, and for a constituent without transverse momentum, which has no direction.
     """
-    first = {column.name: _cast(raw, column) for column in schema if column.name in ("px", "py", "energy")}
-    if "energy" in first and (bad := first["energy"] < 0).any():
+    momenta = [column for column in schema if column.level == "point" and column.name in ("px", "py", "energy")]
+    first = {column.name: _cast(raw, column) for column in momenta}
+    if "px" in first and "energy" in first and (bad := first["energy"] < 0).any():
         raw.refuse("energy", "point", bad, "is negative")
     if pt is None:
         pt = np.hypot(first["px"].astype(np.float64), first["py"])

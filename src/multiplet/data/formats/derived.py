@@ -24,8 +24,10 @@ from multiplet.data.formats.constituents import (
     relative,
 )
 from multiplet.data.formats.fields import Jagged, same
+from multiplet.data.formats.grouping import agreed
 from multiplet.data.formats.linking import Batch
-from multiplet.data.formats.mapping import FileMapping, FourVector
+from multiplet.data.formats.mapping import FileMapping
+from multiplet.data.formats.mapping_parts import FourVector
 from multiplet.errors import DataError
 
 _TYPES = {"b": "int8", "i": "int64", "u": "int64", "f": "float64"}  # by kind, where the mapping says none
@@ -149,12 +151,29 @@ class Derivation:
         return Jagged(value.values != 0, value.offsets)
 
     def _event(self, one: Expression, where: str, condition: bool = False) -> np.ndarray:
-        """One value an event; DataError where an expression gives a list."""
+        """One value an event, with `group` that of all its rows; DataError where an expression gives a list."""
         value = self._value(one, where, condition)
+        if value.offsets is not None and self.mapping.group:
+            return self._agreed(value, one, where)
         if value.offsets is not None:
             how = "any(…), all(…) or count(…) > 0" if condition else "first(…), sum(…), max(…) …"
             raise DataError(f"{self.batch.source}: {where}: {one.text} is a list for each event: write {how}")
         return value.values
+
+    def _agreed(self, value: Jagged, one: Expression, where: str) -> np.ndarray:
+        """What all rows of an event say; DataError that names the first event whose rows differ, or that has none."""
+        assert value.offsets is not None
+        bad, what = np.diff(value.offsets) == 0, "has no real row in"
+        if not np.any(bad):
+            values, bad = agreed(value)
+            what = "differs between the rows of"
+        if np.any(bad):
+            at, columns = int(np.argmax(bad)), self.batch.columns
+            event = ", ".join(f"{name} {columns[name].values[at]}" for name in self.mapping.group)
+            raise DataError(
+                f"{self.batch.source}: {where}: {one.text} {what} the event with {event}: write first(…), max(…) …"
+            )
+        return values
 
     def _points(self, given: Mapping[str, Expression]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Offsets of the points, and the values of these for each; DataError where lists differ in length."""
@@ -162,7 +181,8 @@ class Derivation:
         first = next((name for name, value in found.items() if value.offsets is not None), None)
         if first is None:
             texts = ", ".join(one.text for one in given.values())
-            raise DataError(f"{self.batch.source}: points: none of {texts} is a list for each event")
+            hint = "if each row is a point, group says which rows are of one event, as in group: [run, event]"
+            raise DataError(f"{self.batch.source}: points: none of {texts} is a list for each event; {hint}")
         offsets, values = found[first].offsets, {}
         assert offsets is not None
         for name, value in found.items():

@@ -61,6 +61,7 @@ def file_columns(source: Path, fields: Mapping[str, Field], mapping: FileMapping
     links = (mapping.link.object, mapping.link.point) if mapping.link else ()
     names = [name for name in mapping.needed(mapping.expressions()) if name not in mapping.define]
     names += [name for name in links if name is not None]
+    names += mapping.group
     inside = {member: array for array, members in mapping.arrays.items() for member in members}
     wanted = list(dict.fromkeys(inside.get(name, name) for name in names))
     for name in wanted:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from multiplet.data.columns import Column
 from multiplet.data.formats.derived import Derivation
+from multiplet.data.formats.grouping import grouped
 from multiplet.data.formats.linking import file_columns, link, split_arrays
 from multiplet.data.formats.mapping import FileMapping, read_mapping
 from multiplet.data.formats.sources import STEP, Chunk
@@ -24,6 +25,7 @@ from multiplet.errors import DataError
 
 _LABELLED = re.compile(r"(?!root:)([A-Za-z_][\w+-]*):(.+)")
 _EACH_STEP = 1_000  # rows at a time where each has several objects with many points
+_GROUP_STEP = 100_000  # where each is one point
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TableFormat:
 
     mapping: FileMapping
     labels: Mapping[Path, str] = field(default_factory=dict)
-    step: int = 0  # rows at a time; 0: 10,000, or 1,000 with `each`
+    step: int = 0  # rows at a time; 0: 10,000, or 1,000 with `each`, or 100,000 with `group`
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,9 +52,9 @@ class TableFormat:
     def chunks(self, source: Path) -> Iterator[Chunk]:
         """The selected events of one file, points in descending pT where they have a four-vector.
 
-        Raises DataError for what `open_table` refuses, for columns that the mapping names and the file lacks, for
-        expressions that give a list where a number is needed, and where a selected event has a value that is not
-        finite, out of its type's range, a negative pT or energy, or not exactly one label.
+        Raises DataError for what `open_table` and `grouped` refuse, for columns that the mapping names and the file
+        lacks, for expressions that give a list where a number is needed, and where a selected event has a value that is
+        not finite, out of its type's range, a negative pT or energy, or not exactly one label.
         """
         mapping = self.mapping
         points = mapping.needed(mapping.point_expressions())
@@ -61,9 +63,11 @@ class TableFormat:
             wanted = file_columns(source, table.fields, mapping)
             schema: tuple[Column, ...] | None = None
             first = 0
-            for arrays in table.iterate(wanted, self.step or (_EACH_STEP if mapping.each else STEP)):
-                derived = Derivation(mapping, link(source, first, split_arrays(arrays, mapping), mapping, points))
-                first += next(iter(arrays.values())).entries
+            step = self.step or (_EACH_STEP if mapping.each else _GROUP_STEP if mapping.group else STEP)
+            rows = (split_arrays(arrays, mapping) for arrays in table.iterate(wanted, step))
+            for columns in grouped(source, rows, mapping.group) if mapping.group else rows:
+                derived = Derivation(mapping, link(source, first, columns, mapping, points))
+                first += next(iter(columns.values())).entries
                 schema = schema or derived.schema(self.classes)
                 places, cuts = derived.select()
                 yield Chunk(derived.columns(schema, code), cuts, places)
