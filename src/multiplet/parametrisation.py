@@ -198,6 +198,8 @@ class UnitMuP(Standard):
     `residual_gain`: the spread of what a stack's branches add over that of what enters it, for attention and for the
     other branches each; `attention_ratio`: the spread of what attention adds over that of the others. Multipliers of
     gradients, which Adam divides out, are left away.
+
+    Attention is scaled for tokens that are independent; where they are alike, it gives up to √keys instead of 1.
     """
 
     residual_gain: float = 1.0
