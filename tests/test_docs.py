@@ -25,9 +25,9 @@ PAGES = {
         6,
     ),
     "telescope.md": (
-        {"--events 20000": "--events 300", "steps=800": "width=16 depth=1 steps=2", "-1000-s0": "-50-s0"}
-        | {"labels=1000 seeds=1 steps=150": "labels=50 seeds=1 steps=1"},
-        5,
+        {"--events 20000": "--events 300", "--events 4000": "--events 200", "-1000-s0": "-50-s0"}
+        | {"steps=800": "width=16 depth=1 steps=2", "labels=1000 seeds=1 steps=300": "labels=50 seeds=1 steps=1"},
+        6,
     ),
 }
 _BLOCK = re.compile(r"^```(console|yaml \S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
