@@ -32,7 +32,7 @@ from multiplet.representation.tokens import Tokens
 from multiplet.spec import to_dict
 from multiplet.validation import validate
 
-_POINTS_TO_FIT = 50_000_000  # padded points read at once
+_POINTS_TO_FIT = 10_000_000  # padded points read at once: about a GB
 
 
 @dataclass(frozen=True)
