@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -58,19 +59,14 @@ def simulate_jets(
     ] = "events",
 ) -> None:
     """JetClass-like jets: Pythia 8, FastJet and a fast CMS-like response (needs the extra `simulate`; GPL tools)."""
-    from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
     from multiplet.simulation.jet_files import simulate_root
     from multiplet.simulation.jets import LABELS, Jets
 
     if format not in ("events", "root"):
         raise typer.BadParameter(f"{format!r} is neither events nor root")
-    wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or LABELS
-    make = simulate_root if format == "root" else simulate
-    with closing(show("simulate jets")) as bar:
-        jets = Jets(wanted, not physical)
-        made = make(jets, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
-    _say(f"{events} jets in {out}" if made else f"{out} already holds these {events} jets")
+    jets = Jets(_names(processes) or LABELS, not physical)
+    _simulate("jets", simulate_root if format == "root" else simulate, jets, out, events, seed, workers, "jets")
 
 
 @simulators.command("tpc")
@@ -82,14 +78,10 @@ def simulate_tpc(
     workers: Annotated[int, typer.Option(help="Processes at work.")] = 1,
 ) -> None:
     """sPHENIX-like TPC events: Pythia 8, a fast drift chamber, no Geant4 (needs the extra `simulate`; GPL tools)."""
-    from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
     from multiplet.simulation.tpc import PROCESSES, Tpc
 
-    wanted = tuple(name.strip() for name in processes.split(",") if name.strip()) or PROCESSES
-    with closing(show("simulate tpc")) as bar:
-        made = simulate(Tpc(wanted), out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
-    _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")
+    _simulate("tpc", simulate, Tpc(_names(processes) or PROCESSES), out, events, seed, workers)
 
 
 @simulators.command("telescope")
@@ -111,17 +103,31 @@ def simulate_telescope(
 ) -> None:
     """IceCube-like neutrino events: parametrised light and readout of 5160 optical modules, NumPy alone."""
     from multiplet.data.formats.telescope_layout import INTERACTIONS
-    from multiplet.progress import show
     from multiplet.simulation.blocks import simulate
     from multiplet.simulation.telescope import Telescope
     from multiplet.simulation.telescope_array import ideal_ice, ideal_modules, read_ice, read_modules
 
     modules = read_modules(geometry) if geometry else ideal_modules()
-    wanted = tuple(name.strip() for name in interactions.split(",") if name.strip()) or INTERACTIONS
+    wanted = _names(interactions) or INTERACTIONS
     telescope = Telescope(gamma, modules, read_ice(ice) if ice else ideal_ice(), wanted)
-    with closing(show("simulate telescope")) as bar:
-        made = simulate(telescope, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
-    _say(f"{events} events in {out}" if made else f"{out} already holds these {events} events")
+    _simulate("telescope", simulate, telescope, out, events, seed, workers)
+
+
+def _simulate(
+    name: str, make: Callable[..., bool], generator: Any, out: Path, events: int, seed: int, workers: int,
+    things: str = "events",
+) -> None:  # fmt: skip
+    """Make events with progress, and say whether they were there already."""
+    from multiplet.progress import show
+
+    with closing(show(f"simulate {name}")) as bar:
+        made = make(generator, out, events, seed, workers, progress=lambda n, of: bar.update(n, of, ""))
+    _say(f"{events} {things} in {out}" if made else f"{out} already holds these {events} {things}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command()
@@ -302,7 +308,7 @@ def predict(
     from multiplet.progress import show
     from multiplet.recipes.find import find_classes
 
-    keep = [name.strip() for name in columns.split(",") if name.strip()] or None
+    keep = list(_names(columns)) or None
     with closing(show("predict")) as bar:
         about = run_on(
             run, files, out, format=format, mapping=mapping, columns=keep, embeddings=embeddings,

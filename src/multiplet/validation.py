@@ -11,13 +11,11 @@ from multiplet.cloud import Cloud
 from multiplet.data.batches import load, sequential
 from multiplet.data.events import Dataset
 from multiplet.distributed import Ranks
-from multiplet.draws import Draws
+from multiplet.draws import FIXED
 from multiplet.errors import NonFiniteError
 from multiplet.faults import not_finite
 from multiplet.model import Model
 from multiplet.recipe import Train
-
-_SEED = 0  # the same masks and noise for every model, so that validation losses can be compared
 
 
 @torch.no_grad()
@@ -26,7 +24,7 @@ def validate(model: Model, dataset: Dataset, settings: Train, group: Ranks) -> d
 
     Raises NonFiniteError naming the events of which a loss, or its weight, is not finite.
     """
-    draws, wanted = Draws(_SEED, 0, fixed=True), replace(settings.batches, size=min(settings.batches.size, 512))
+    wanted = replace(settings.batches, size=min(settings.batches.size, 512))
     sums = {name: torch.zeros(2, dtype=torch.double, device=group.device) for name in model.objective.names}
     work = sequential(dataset, "validation", wanted, min(settings.validation_events, dataset.size("validation")))
     mine = (piece for piece in work if piece.step % group.count == group.rank)
@@ -35,8 +33,8 @@ def validate(model: Model, dataset: Dataset, settings: Train, group: Ranks) -> d
         for cloud in clouds:
             tokens = model.tokens(cloud.to(group.device))
             with group.precision(settings.bf16):
-                values = model(tokens, draws)
-            for name, weight in model.objective.weights(tokens, draws).items():
+                values = model(tokens, FIXED)
+            for name, weight in model.objective.weights(tokens, FIXED).items():
                 share = torch.where(weight == 0, 0.0, values[name] * weight)
                 if not bool(share.isfinite().all()):
                     where = _where(model, dataset, cloud, share)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import gallery
 from multiplet.evaluation.page import element, join, page, picture, table
-from multiplet.evaluation.study import WAYS, Row, differences, label_figure, rows
+from multiplet.evaluation.study import label_figure, notes, rows
 from multiplet.files import write_atomically
 from multiplet.recipe import Recipe, open_run
 
@@ -62,15 +61,15 @@ def compare(runs: Mapping[str, Path], out: Path, command: str = "") -> Compariso
     tables = tuple(tuple(group for group in groups if tuple(group.values) == kind) for kind in kinds)
     found = rows(list(runs.values()))
     metrics = dict.fromkeys(row.metric for row in found)
-    notes = tuple(note for metric in metrics for note in _notes([row for row in found if row.metric == metric]))
-    result = Comparison(tables, notes)
+    said = tuple(note for metric in metrics for note in notes([row for row in found if row.metric == metric]))
+    result = Comparison(tables, said)
     write_atomically(out / "study.md", f"{result}\n".encode())
     drawn = {metric: label_figure([row for row in found if row.metric == metric]) for metric in metrics}
     figures = [picture(figure, f"{metric} and the number of labels") for metric, figure in drawn.items() if figure]
     shown = [table([*_HEAD, *part[0].values], [_row(group) for group in part]) for part in tables]
     sections = [
         ("Cells", join(*shown)),
-        ("Differences", join(*(element("p", note) for note in notes))),
+        ("Differences", join(*(element("p", note) for note in said))),
         ("Figures", gallery(figures)),
         ("Command", element("pre", element("code", command))),
     ]
@@ -116,13 +115,3 @@ def _common(names: Sequence[str]) -> str:
         return names[0]
     length = next((n for n, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
     return names[0][:length].removesuffix("s").rstrip("-_") or names[0]
-
-
-def _notes(found: Sequence[Row]) -> list[str]:
-    """The paired difference of every two ways, at each number of labels."""
-    ways = [way for way in WAYS.values() if any(row.way == way for row in found)]
-    return [
-        f"{found[0].metric}, {labels:,} labels, {first} minus {second}: {difference}"
-        for first, second in combinations(ways, 2)
-        for labels, difference in differences(found, first, second).items()
-    ]

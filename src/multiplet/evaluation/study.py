@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,13 @@ def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "
         if len(seeds := sorted(a.keys() & b.keys())) >= 2:
             result[count] = paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
     return result
+
+
+def notes(found: Sequence[Row]) -> list[str]:
+    """A line for every two ways and number of labels: the paired difference of these rows of one metric."""
+    ways = [way for way in WAYS.values() if any(row.way == way for row in found)]
+    return [
+        f"{labels:,} labels, {found[0].metric} {first} minus {second}: {difference}"
+        for first, second in combinations(ways, 2)
+        for labels, difference in differences(found, first, second).items()
+    ]

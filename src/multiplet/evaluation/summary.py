@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from multiplet.errors import DataError, RunError
 from multiplet.evaluation.displays import displays
 from multiplet.evaluation.report import write_report
-from multiplet.evaluation.study import WAYS, Row, differences, label_figure, rows
+from multiplet.evaluation.study import Row, label_figure, notes, rows
 
 
 def report(runs: Sequence[Path | str], out: Path | None = None, known: Sequence[type] = ()) -> Path:
@@ -23,29 +22,24 @@ def report(runs: Sequence[Path | str], out: Path | None = None, known: Sequence[
     """
     paths = [Path(run) for run in runs]
     figures: dict[str, Figure] = {}
-    notes: list[str] = []
+    said: list[str] = []
     if len(paths) > 1:
         try:
             found = rows(paths, known)
             for metric in dict.fromkeys(row.metric for row in found):
-                _compare([row for row in found if row.metric == metric], figures, notes)
+                _compare([row for row in found if row.metric == metric], figures, said)
         except (DataError, RunError) as error:
-            notes.append(f"No differences over seeds: {error}")
+            said.append(f"No differences over seeds: {error}")
     try:
         figures |= next((shown for path in paths if (shown := displays(path, known))), {})
     except DataError as error:  # the events may be elsewhere by now; the page is worth having without
-        notes.append(f"No event displays: {error}")
-    return write_report(paths, out, figures, notes)
+        said.append(f"No event displays: {error}")
+    return write_report(paths, out, figures, said)
 
 
-def _compare(found: Sequence[Row], figures: dict[str, Figure], notes: list[str]) -> None:
+def _compare(found: Sequence[Row], figures: dict[str, Figure], said: list[str]) -> None:
     """Add what rows of one metric show."""
     metric = found[0].metric
     if figure := label_figure(found):
         figures[f"{metric[0].upper()}{metric[1:]} and the number of labels"] = figure
-    ways = [way for way in WAYS.values() if any(row.way == way for row in found)]
-    notes += [
-        f"{labels:,} labels, {metric} {first} minus {second}: {difference}"
-        for first, second in combinations(ways, 2)
-        for labels, difference in differences(found, first, second).items()
-    ]
+    said += notes(found)

@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multiplet.draws import Draws
 from multiplet.errors import NonFiniteError
 from multiplet.metrics import Estimate, bootstrap
 from multiplet.representation.tokens import Tokens
-
-FIXED = Draws(0, 0, fixed=True)  # the masks and noise of every validation and evaluation
 
 
 def event_losses(values: Mapping[str, Tensor], weights: Mapping[str, Tensor], tokens: Tokens) -> dict[str, Tensor]:

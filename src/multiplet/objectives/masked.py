@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from multiplet.draws import Draws
+from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
 from multiplet.metrics import Measured
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion, DiffusionNet
-from multiplet.objectives.event_losses import FIXED, event_losses, means
+from multiplet.objectives.event_losses import event_losses, means
 from multiplet.objectives.masking import Masks, counts, draw_masks
 from multiplet.objectives.targets import Code, CodeNet, MeanSquared, MeanSquaredNet
 from multiplet.representation.tokens import Shape, Tokens

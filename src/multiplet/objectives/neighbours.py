@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from multiplet.draws import Draws
+from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, full_precision
 from multiplet.metrics import Measured
-from multiplet.objectives.event_losses import FIXED, event_losses, means
+from multiplet.objectives.event_losses import event_losses, means
 from multiplet.representation.orders import sort
 from multiplet.representation.tokens import Shape, Tokens, gather
 from multiplet.spec import did_you_mean

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from multiplet.draws import Draws
+from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder, Hidden
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector, masked_mean
 from multiplet.layers import Linear, Vector, full_precision
 from multiplet.metrics import Measured, bootstrap, like_weights, weight_rows
-from multiplet.objectives.event_losses import FIXED, event_losses, means
+from multiplet.objectives.event_losses import event_losses, means
 from multiplet.objectives.pointing import Pointing
 from multiplet.representation.telescope import PLACE
 from multiplet.representation.tokens import Shape, Tokens

@@ -51,6 +51,11 @@ def backbone_of(name: str, width: int, depth: int) -> Backbone:
     return made[name]()
 
 
+def _hidden_sensors(geometry: bool) -> MaskedSensors:
+    """The objective of pretraining, told where sensors are or not."""
+    return MaskedSensors(tied=geometry, pointing=Pointing() if geometry else None)
+
+
 def polarbert(
     data: str = "data/telescope",
     width: int = 64,
@@ -91,7 +96,7 @@ def polarbert(
             features=Fourier(("time_0" if place else "time",), bands=12),
             where=Where() if geometry else None,
         ),
-        objective=MaskedSensors(tied=geometry, pointing=Pointing() if geometry else None),
+        objective=_hidden_sensors(geometry),
         optim=AdamW(rate=rate, warmup=100, final=0.01),
         train=Train(
             steps=steps,
@@ -137,9 +142,7 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
         objective: ShippedObjective = task
         if unlabelled:
             events = Mixture({"unlabelled": Events(unlabelled), "labelled": labelled})
-            placed = base.encoder.where is not None
-            sensors = MaskedSensors(tied=placed, pointing=Pointing() if placed else None)
-            objective = Together({"sensors": sensors, name: task})
+            objective = Together({"sensors": _hidden_sensors(base.encoder.where is not None), name: task})
         look = max(steps // 5, 1)
         return Recipe(
             data=events,

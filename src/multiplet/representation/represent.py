@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from multiplet.cloud import Cloud
 from multiplet.data.columns import EVENT_NAMES, Column
-from multiplet.draws import Draws
+from multiplet.draws import FIXED, Draws
 from multiplet.errors import RecipeError
 from multiplet.representation.features import Feature, Standardiser
 from multiplet.representation.jets import JetConstituents
@@ -149,7 +149,7 @@ class RepresentNet(nn.Module):
         places = sort(self.order.keys(quantities), real)[:, : self.spec.most]
         rank = torch.arange(places.shape[1], device=real.device).expand_as(places)
         if self.spec.select is not None:
-            rank = self.spec.select(quantities, places, real, cloud.index, draws or Draws(0, 0, fixed=True))
+            rank = self.spec.select(quantities, places, real, cloud.index, draws or FIXED)
             places = gather(places, rank)
         mask = gather(real, places)
         hidden = ~mask[..., None]
