@@ -10,9 +10,12 @@ from tests.toys import write_toys
 from multiplet.campaign import study
 from multiplet.data.events import Events
 from multiplet.errors import RecipeError
+from multiplet.objectives.masked import Masked
+from multiplet.optim import AdamW
 from multiplet.recipe import Recipe
-from multiplet.recipes import tpc_controls
+from multiplet.recipes import masked_diffusion, tpc_controls
 from multiplet.recipes.find import make_recipe, make_study
+from multiplet.transfer import FineTune, Frozen, Scratch
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +34,14 @@ def cells(data: Path) -> dict[str, Recipe]:
 
 def test_a_study_goes_on_and_compares(data: Path, tmp_path: Path) -> None:
     recipes = cells(data)
-    first = study(recipes, tmp_path, "short-*")
+    first = study({"": recipes}, tmp_path, "short-*")
     assert first is not None
-    assert [group.name for (groups,) in [first.tables] for group in groups] == ["short"]
+    assert [group.name for (groups,) in [first.parts[0].tables] for group in groups] == ["short"]
     before = {name: (tmp_path / name / "metrics.json").stat().st_mtime_ns for name in recipes if name[:5] == "short"}
-    second = study(recipes, tmp_path)
+    second = study({"": recipes}, tmp_path)
     assert second is not None
     assert {name: (tmp_path / name / "metrics.json").stat().st_mtime_ns for name in before} == before
-    (groups,) = second.tables
+    (groups,) = second.parts[0].tables
     assert [(group.name, len(group.cells)) for group in groups] == [("short", 2), ("long", 2)]
     assert "± " in groups[0].cell("accuracy")
     assert "| long | 2 |" in (tmp_path / "study.md").read_text()
@@ -47,15 +50,68 @@ def test_a_study_goes_on_and_compares(data: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_study_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no cell fits 'shrt\*'"):
-        study(cells(data), tmp_path, "shrt*")
+        study({"": cells(data)}, tmp_path, "shrt*")
     with pytest.raises(RecipeError, match="is no study: it gives a Recipe"):
-        make_study("maskdiff")
+        make_study("maskdiff", tmp_path)
     file = tmp_path / "mine.py"
     file.write_text("from tests import tiny\ndef many(data: str):\n    return {'a': tiny.labels(data)}\n")
     mine = f"{file}:many"
-    with pytest.raises(RecipeError, match=r"is a study of .* recipes, not one"):
+    with pytest.raises(RecipeError, match="is a study of many recipes, not one"):
         make_recipe(mine, ["data=here"])
-    assert {recipe.seed for recipe in make_study(mine, ["data=here", "seed=3"]).values()} == {3}
+    assert {recipe.seed for recipe in make_study(mine, tmp_path, ["data=here", "seed=3"])[""].values()} == {3}
+
+
+def test_parts_share_cells_and_are_compared_apart(data: Path, tmp_path: Path) -> None:
+    made = cells(data)
+    tuned = {name: replace(one, adapt=FineTune(str(tmp_path / "short-s0"))) for name, one in made.items()}
+    labels = {f"tuned-{name}": one for name, one in tuned.items() if name.startswith("long")}
+    scratch = {name: one for name, one in made.items() if name.startswith("short")}
+    twice = labels | {name.replace("tuned", "again"): replace(one, optim=AdamW()) for name, one in labels.items()}
+    result = study({"First": scratch | labels, "Second": scratch | twice}, tmp_path)
+    assert result is not None
+    assert [part.title for part in result.parts] == ["First", "Second"]
+    assert [[group.name for group in part.tables[0]] for part in result.parts] == [
+        ["short", "tuned-long"],
+        ["short", "tuned-long", "again-long"],
+    ]
+    (note,) = result.parts[0].notes
+    assert note.startswith("100 labels, accuracy fine-tuned minus from scratch: ")
+    assert [note.split(":")[0] for note in result.parts[1].notes] == [
+        "100 labels, accuracy short minus tuned-long",
+        "100 labels, accuracy short minus again-long",
+        "100 labels, accuracy tuned-long minus again-long",
+    ]
+    assert len(result.parts[1].figures) == 1
+    assert "## Second" in (tmp_path / "study.md").read_text()
+    with pytest.raises(RecipeError, match="two recipes of this study are called 'short-s0'"):
+        study({"a": scratch, "b": {"short-s0": made["long-s0"]}}, tmp_path / "other")
+
+
+def test_a_study_that_asks_for_it_is_told_where_its_runs_are(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from tests import tiny\ndef many(out: str, data: str): return {out: {'a': tiny.labels(data)}}\n")
+    assert list(make_study(f"{file}:many", Path("runs/here"), ["data=there"])) == ["runs/here"]
+
+
+def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
+    parts = masked_diffusion("runs/md", "data/jets", "data/tops", seeds=2)
+    every = {name: recipe for part in parts.values() for name, recipe in part.items()}
+    base, first = every["diffusion"], parts["Labels"]
+    assert next(iter(first)) == "diffusion"
+    for name, recipe in every.items():
+        way, _, rest = name.partition("-")
+        if way not in ("tuned", "frozen", "scratch"):
+            assert isinstance(recipe.objective, Masked)
+            assert recipe.data == base.data
+            continue
+        variant, count, seed = rest.rsplit("-", 2)
+        carried = every[variant.removesuffix("-two")]
+        assert (recipe.represent, recipe.encoder) == (carried.represent, carried.encoder), name
+        folder = "data/tops" if "-two-" in name else "data/jets"
+        assert recipe.data == Events(folder, int(seed[1:]) * int(count), int(count))
+        run = f"runs/md/{variant.removesuffix('-two')}"
+        assert recipe.adapt == {"tuned": FineTune(run), "frozen": Frozen(run), "scratch": Scratch()}[way]
+        assert recipe.train.steps == max(int(count) // 16, 100)
 
 
 def test_controls_see_the_same_labels_and_steps() -> None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from multiplet.errors import DataError
 from multiplet.evaluation import plots
+from multiplet.evaluation.study_plots import label_efficiency, side_by_side
 from multiplet.evaluation.style import COLOURS, LONGEST, plain
 from multiplet.metrics import rejection
 
@@ -48,8 +49,9 @@ EXAMPLES: dict[str, Callable[[], Figure]] = {
     "losses": lambda: plots.loss_curves({"a": steps([3, 2, 1])}, {"a": steps([3, 1])}, {"mean": 2.0}, "noise"),
     "losses, wide": lambda: plots.loss_curves({"a": steps([300, 2, 1])}, {}, {}),
     "losses, none": lambda: plots.loss_curves({}, {}, {}),
-    "labels": lambda: plots.label_efficiency({"frozen": (np.array([100, 1000]), np.ones((2, 3)))}, "accuracy"),
-    "labels, one seed": lambda: plots.label_efficiency({"a": (np.array([100, 1000]), np.ones((2, 1)))}, "accuracy"),
+    "labels": lambda: label_efficiency({"frozen": {100: [1, 1, 1], 1000: [1, 1]}}, "accuracy"),
+    "labels, one seed": lambda: label_efficiency({"a": {1000: [1], 100: [1]}}, "accuracy"),
+    "ways": lambda: side_by_side({"frozen": [0.2, 0.3], "one seed": [0.25]}, "accuracy"),
     "jet": lambda: plots.jet_display(**jet(), title="a jet"),
     "jet, plain": lambda: plots.jet_display(np.zeros(1), np.zeros(1), np.ones(1)),
     "jet, empty": lambda: plots.jet_display(np.zeros(0), np.zeros(0), np.zeros(0)),
@@ -155,13 +157,20 @@ def test_loss_curves_draw_what_was_given_and_name_the_references() -> None:
 
 
 def test_label_efficiency_draws_means_and_standard_errors() -> None:
-    values = np.array([[0.5, 0.7], [0.8, 0.9]])
-    (axes,) = plots.label_efficiency({"frozen": (np.array([100, 1000]), values)}, "accuracy").axes
+    (axes,) = label_efficiency({"frozen": {1000: [0.8, 0.9], 100: [0.5, 0.7]}}, "accuracy").axes
     container = axes.containers[0]
     assert container[0].get_ydata() == pytest.approx([0.6, 0.85])
     bars = np.array([segment[:, 1] for segment in container[2][0].get_segments()])
     assert bars == pytest.approx(np.array([[0.5, 0.7], [0.8, 0.9]]))  # of two seeds, the error is half their distance
     assert axes.get_xscale() == "log"
+
+
+def test_ways_side_by_side_are_rows_with_means_and_standard_errors() -> None:
+    (axes,) = side_by_side({"tuned": [0.5, 0.7], "scratch": [0.4]}, "accuracy").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["tuned", "scratch"]
+    assert [container[0].get_xdata()[0] for container in axes.containers] == pytest.approx([0.6, 0.4])
+    (bar,) = axes.containers[0][2][0].get_segments()
+    assert bar[:, 0] == pytest.approx([0.5, 0.7])
 
 
 def test_jet_display_area_grows_with_momentum_and_negative_charges_are_hollow() -> None:

@@ -21,19 +21,26 @@ from multiplet.recipe import Recipe
 from multiplet.training import train
 
 
-def study(recipes: Mapping[str, Recipe], out: Path, only: str = "*", command: str = "") -> Comparison | None:
+def study(
+    parts: Mapping[str, Mapping[str, Recipe]], out: Path, only: str = "*", command: str = ""
+) -> Comparison | None:
     """Train and evaluate the cells whose name fits the pattern `only`, each in out/NAME; compare all that are done.
 
-    Writes out/study.md and out/study.html; gives what they say, or None where no cell is done. Raises RecipeError
-    where no name fits, and RunError where a signal stopped a cell; the same call goes on from there.
+    `parts` are recipes by name, by the title of what they answer together; a cell may be in several. Writes
+    out/study.md and out/study.html; gives what they say, or None where no cell is done. Raises RecipeError where no
+    name fits or two recipes share one, and RunError where a signal stopped a cell; the same call goes on from there.
     """
+    recipes: dict[str, Recipe] = {}
+    for name, recipe in (cell for part in parts.values() for cell in part.items()):
+        if recipes.setdefault(name, recipe) != recipe:
+            raise RecipeError(f"two recipes of this study are called {name!r}: a name stands for one cell")
     chosen = [name for name in recipes if fnmatch(name, only)]
     if not chosen:
         raise RecipeError(f"no cell fits {only!r}: there are {', '.join(recipes)}")
     for number, name in enumerate(chosen, 1):
         complete(out / name, recipes[name], command, f"{name} ({number}/{len(chosen)})")
-    done = {name: out / name for name in recipes if (out / name / "metrics.json").is_file()}
-    return compare(done, out, command) if done else None
+    done = {title: {n: out / n for n in part if (out / n / "metrics.json").is_file()} for title, part in parts.items()}
+    return compare({title: part for title, part in done.items() if part}, out, command) if any(done.values()) else None
 
 
 def complete(run: Path, recipe: Recipe, command: str = "", title: str = "") -> dict[str, Any]:

@@ -225,7 +225,7 @@ def study(
     from multiplet.campaign import study as run
     from multiplet.recipes.find import make_study
 
-    _say(run(make_study(name, changes or []), out, only, _command()) or "no cell is done")
+    _say(run(make_study(name, out, changes or []), out, only, _command()) or "no cell is done")
     _say(out / "study.html")
 
 
@@ -267,6 +267,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data: Annotated[str, typer.Option(help="Another folder of event files than the run was trained on.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    sample: Annotated[
+        int, typer.Option(help="Events whose hidden points a masked objective draws back; 0: none.", min=0)
+    ] = 1000,
     known: Annotated[Path | None, typer.Option(help=_KNOWN)] = None,
 ) -> None:
     """Predict a split and measure it, with intervals: predictions.parquet and metrics.json in each run folder."""
@@ -283,7 +286,9 @@ def evaluate(
         raise typer.BadParameter(f"{split!r} is no split: {did_you_mean(split, SPLITS)}")
     for path in runs:
         bar = show(f"evaluate {path}")
-        metrics = run(path, split=chosen, data=data or None, command=_command(), device=device, known=classes, show=bar)
+        metrics = run(
+            path, split=chosen, data=data or None, command=_command(), device=device, sample=sample, known=classes, show=bar
+        )  # fmt: skip
         bar.close()
         Console().print(metrics_table({path.name: metrics}))
 

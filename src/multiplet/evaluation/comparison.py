@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import gallery
-from multiplet.evaluation.page import element, join, page, picture, table
-from multiplet.evaluation.study import label_figure, notes, rows
+from multiplet.evaluation.page import Html, element, join, page, picture, table
+from multiplet.evaluation.study import Row, label_figure, notes, rows, ways_figure
 from multiplet.files import write_atomically
 from multiplet.recipe import Recipe, open_run
 
 _HEAD = ("cells", "seeds", "train (min)", "evaluate (min)")
+_MOST = 12  # metrics in a table
 
 
 @dataclass(frozen=True)
@@ -37,50 +38,102 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What a study says: one table for all cells with the same metrics, and the differences between ways."""
+class Part:
+    """Cells that answer one question: a table for all with the same metrics, and the differences between ways."""
 
+    title: str
     tables: tuple[tuple[Group, ...], ...]
     notes: tuple[str, ...]
+    figures: tuple[Html, ...] = field(repr=False)
 
     def __str__(self) -> str:
-        parts = []
+        parts = [f"## {self.title}"] if self.title else []
         for groups in self.tables:
-            head = [*_HEAD, *groups[0].values]
-            lines = [head, ["---"] * len(head), *([name, *cells] for name, cells in map(_row, groups))]
+            lines = [_head(groups), *([name, *cells] for name, cells in map(_row, groups))]
+            lines.insert(1, ["---"] * len(lines[0]))
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
         return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]).strip()
 
 
-def compare(runs: Mapping[str, Path], out: Path, command: str = "") -> Comparison:
-    """Compare evaluated runs, by name, and write out/study.md and out/study.html."""
-    recipes = {name: open_run(path).recipe for name, path in runs.items()}
+@dataclass(frozen=True)
+class Comparison:
+    """What a study says, part by part."""
+
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.parts))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A run, read once."""
+
+    recipe: Recipe
+    folder: Folder
+    rows: list[Row]
+
+
+def compare(parts: Mapping[str, Mapping[str, Path]], out: Path, command: str = "") -> Comparison:
+    """Compare evaluated runs, by title of their part and name in it, and write out/study.md and out/study.html.
+
+    A run may be in several parts. Raises RunError where one is no run folder.
+    """
+    runs = {name: path for part in parts.values() for name, path in part.items()}
     folders = dict(zip(runs, read_folders(list(runs.values())), strict=True))
-    groups = [_group(names, folders) for names in _alike(recipes)]
+    cells = {name: _Cell(open_run(path).recipe, folders[name], rows([path])) for name, path in runs.items()}
+    result = Comparison(tuple(_part(title, {name: cells[name] for name in part}) for title, part in parts.items()))
+    write_atomically(out / "study.md", f"{result}\n".encode())
+    sections = []
+    for part in result.parts:
+        shown = [table(_head(groups), [_row(group) for group in groups]) for groups in part.tables]
+        said = [element("p", note) for note in part.notes]
+        sections.append((part.title or "Cells", join(*shown, *said, gallery(part.figures))))
+    sections.append(("Command", element("pre", element("code", command))))
+    lead = f"{len(runs)} cells; means and standard deviations over seeds"
+    write_atomically(out / "study.html", page(out.name, lead, sections).encode())
+    return result
+
+
+def _part(title: str, cells: Mapping[str, _Cell]) -> Part:
+    groups = [_group(names, cells) for names in _alike({name: cell.recipe for name, cell in cells.items()})]
     kinds = dict.fromkeys(tuple(group.values) for group in groups)
     tables = tuple(tuple(group for group in groups if tuple(group.values) == kind) for kind in kinds)
-    found = rows(list(runs.values()))
-    metrics = dict.fromkeys(row.metric for row in found)
-    said = tuple(note for metric in metrics for note in notes([row for row in found if row.metric == metric]))
-    result = Comparison(tables, said)
-    write_atomically(out / "study.md", f"{result}\n".encode())
-    drawn = {metric: label_figure([row for row in found if row.metric == metric]) for metric in metrics}
-    figures = [picture(figure, f"{metric} and the number of labels") for metric, figure in drawn.items() if figure]
-    shown = [table([*_HEAD, *part[0].values], [_row(group) for group in part]) for part in tables]
-    sections = [
-        ("Cells", join(*shown)),
-        ("Differences", join(*(element("p", note) for note in said))),
-        ("Figures", gallery(figures)),
-        ("Command", element("pre", element("code", command))),
+    found = _by_metric(groups, cells)
+    drawn = [
+        picture(figure, f"{metric} {what}")
+        for metric, mine in found.items()
+        for what, figure in (("and the number of labels", label_figure(mine)), ("of each way", ways_figure(mine)))
+        if figure
     ]
-    lead = f"{len(runs)} cells; means and standard deviations over seeds"
-    write_atomically(out / "study.html", page(out.name, lead, [(n, part) for n, part in sections if part]).encode())
-    return result
+    return Part(title, tables, tuple(note for mine in found.values() for note in notes(mine)), tuple(drawn))
+
+
+def _by_metric(groups: Sequence[Group], cells: Mapping[str, _Cell]) -> dict[str, list[Row]]:
+    """Rows of cells by their metric. Where two groups share way and labels, a way is called as its groups are."""
+    of = [(group.name, row) for group in groups for name in group.cells for row in cells[name].rows]
+    kinds = dict.fromkeys((name, row.metric, row.way, row.labels) for name, row in of)
+    clash = len({kind[1:] for kind in kinds}) < len(kinds)
+    found: dict[str, list[Row]] = {}
+    for name, row in of:
+        way = "-".join(word for word in name.split("-") if word != str(row.labels)) if clash else row.way
+        found.setdefault(row.metric, []).append(replace(row, way=way))
+    return found
+
+
+def _head(groups: Sequence[Group]) -> list[str]:
+    return [*_HEAD, *_shown(groups[0])]
+
+
+def _shown(group: Group) -> list[str]:
+    """The metrics of a table: all of few, and else no rejections, of which ten classes have dozens."""
+    names = list(group.values)
+    return names if len(names) <= _MOST else [name for name in names if not name.startswith("rejection")]
 
 
 def _row(group: Group) -> tuple[str, list[str]]:
     costs = f"{group.training:.1f}", f"{group.evaluation:.1f}"
-    return group.name, [str(len(group.cells)), *costs, *(group.cell(metric) for metric in group.values)]
+    return group.name, [str(len(group.cells)), *costs, *(group.cell(metric) for metric in _shown(group))]
 
 
 def _alike(recipes: Mapping[str, Recipe]) -> list[list[str]]:
@@ -96,10 +149,10 @@ def _alike(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     return [names for _, names in found]
 
 
-def _group(names: Sequence[str], folders: Mapping[str, Folder]) -> Group:
-    metrics = [(folders[name].metrics or {}) for name in names]
+def _group(names: Sequence[str], cells: Mapping[str, _Cell]) -> Group:
+    metrics = [(cells[name].folder.metrics or {}) for name in names]
     shared = [m for m in metrics[0]["metrics"] if all(m in one["metrics"] for one in metrics)]
-    trained = [line.get("time", {}).get("seconds", 0.0) for name in names for line in folders[name].log["train"]]
+    trained = [line.get("time", {}).get("seconds", 0.0) for name in names for line in cells[name].folder.log["train"]]
     return Group(
         _common(names),
         tuple(names),

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter
 
 from multiplet.errors import DataError
 from multiplet.evaluation.style import COLOURS, INK, QUIET, look, plain, styled
@@ -130,27 +129,6 @@ def loss_curves(
     axes.margins(x=0.02, y=0.09)
     if colours:
         figure.legend(loc="outside upper center", ncols=2)  # in the axes it would cover a reference's name
-    return figure
-
-
-@styled
-def label_efficiency(results: Mapping[str, Series], metric: str) -> Figure:
-    """A metric against the number of labels; `results` maps a way of adapting to labels (L,) and values (L, seeds).
-
-    Markers are means with their standard error over seeds, dots the seeds themselves.
-    """
-    figure = Figure(layout="constrained")
-    axes = figure.subplots()
-    for number, (way, (labels, values)) in enumerate(results.items()):
-        aside = labels * 1.05 ** (number - (len(results) - 1) / 2)  # so that the bars do not cover each other
-        seeds = values.shape[1]
-        error = values.std(1, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.zeros(len(labels))
-        line = {**look(number), "marker": "osD^vP"[number % 6], "ms": 7, "capsize": 3, "zorder": 3}
-        axes.errorbar(aside, values.mean(1), error, label=f"{plain(way)} ({seeds} seeds)", **line)
-        axes.plot(np.repeat(aside, seeds), values.ravel(), ".", color=line["color"], alpha=0.45, ms=5)
-    axes.set(xscale="log", xlabel="labelled events", ylabel=plain(metric))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.legend(title="mean ± standard error", alignment="left")
     return figure
 
 

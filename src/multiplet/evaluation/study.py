@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from multiplet.backbones.nothing import Nothing
 from multiplet.data.mixture import Mixture
 from multiplet.errors import RunError
-from multiplet.evaluation.plots import label_efficiency
+from multiplet.evaluation.study_plots import label_efficiency, side_by_side
 from multiplet.metrics import Difference, paired_difference
 from multiplet.model import ShippedObjective
 from multiplet.recipe import Recipe, open_run
@@ -127,14 +127,20 @@ def label_figure(found: Sequence[Row]) -> Figure | None:
     """The metric of these rows against the number of labels for each way; None without two numbers of labels."""
     if len({row.labels for row in found}) < 2:
         return None
-    series = {}
-    for way in dict.fromkeys(row.way for row in found):
-        mine = [row for row in found if row.way == way]
-        labels = sorted({row.labels for row in mine})
-        seeds = min(sum(row.labels == count for row in mine) for count in labels)
-        values = [sorted((r.seed, r.mean) for r in mine if r.labels == count)[:seeds] for count in labels]
-        series[way] = np.array(labels), np.array([[mean for _, mean in column] for column in values])
-    return label_efficiency(series, found[0].metric)
+    values: dict[str, dict[int, list[float]]] = {row.way: {} for row in found}
+    for row in found:
+        values[row.way].setdefault(row.labels, []).append(row.mean)
+    return label_efficiency(values, found[0].metric)
+
+
+def ways_figure(found: Sequence[Row]) -> Figure | None:
+    """The metric of these rows, the ways side by side; None for a single way, and for several numbers of labels."""
+    values: dict[str, list[float]] = {row.way: [] for row in found}
+    for row in found:
+        values[row.way].append(row.mean)
+    return (
+        side_by_side(values, found[0].metric) if len(values) > 1 and len({row.labels for row in found}) == 1 else None
+    )
 
 
 def _by_seed(found: Sequence[Row]) -> dict[tuple[int, int], np.ndarray]:
@@ -159,7 +165,8 @@ def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "
 
 def notes(found: Sequence[Row]) -> list[str]:
     """A line for every two ways and number of labels: the paired difference of these rows of one metric."""
-    ways = [way for way in WAYS.values() if any(row.way == way for row in found)]
+    order = list(WAYS.values())
+    ways = sorted(dict.fromkeys(row.way for row in found), key=lambda way: (*order, way).index(way))
     return [
         f"{labels:,} labels, {found[0].metric} {first} minus {second}: {difference}"
         for first, second in combinations(ways, 2)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from multiplet.errors import RecipeError
 from multiplet.recipe import Recipe
-from multiplet.recipes.fm4npp import CONTROLS, noise_tagging, particle_id, track_finding
+from multiplet.recipes.fm4npp import noise_tagging, particle_id, track_finding
 from multiplet.recipes.polarbert import direction, energy
+from multiplet.recipes.ways import WAYS
 from multiplet.spec import did_you_mean, override
 
 _Tasks = Mapping[str, Callable[..., Recipe]]
 TPC: _Tasks = {"tracks": track_finding, "noise": noise_tagging, "particles": particle_id}
 TELESCOPE: _Tasks = {"direction": direction, "energy": energy}
-_WAYS = ("tuned", "frozen", "random", "scratch")
 
 
 def tpc_controls(
@@ -27,7 +27,7 @@ def tpc_controls(
     adapter: int = 64,
     rate: float = 4e-3,
     tasks: tuple[str, ...] = tuple(TPC),
-    encoders: tuple[str, ...] = CONTROLS,
+    encoders: tuple[str, ...] = WAYS,
 ) -> dict[str, Recipe]:
     """FM4NPP: three tasks × what the adapter reads × labels × seeds; tracks are given twice the steps.
 
@@ -37,7 +37,7 @@ def tpc_controls(
         multiplet study tpc_controls runs/controls run=runs/fm4npp data=data/tpc
     """
     cells = {}
-    for name, (task, encoder, count, start, seed) in _cells(TPC, tasks, CONTROLS, encoders, labels, seeds, skip):
+    for name, (task, encoder, count, start, seed) in _cells(TPC, tasks, encoders, labels, seeds, skip):
         long = steps * (1 + (task == "tracks"))
         changes = {"objective.width": adapter, "optim.rate": rate, "train.validation_events": 100}
         changes |= {"train.validate_every": long, "seed": seed}
@@ -56,14 +56,14 @@ def telescope_controls(
     batch: int = 64,
     rate: float = 1e-3,
     tasks: tuple[str, ...] = ("direction",),
-    encoders: tuple[str, ...] = _WAYS,
+    encoders: tuple[str, ...] = WAYS,
 ) -> dict[str, Recipe]:
     """PolarBERT: direction or energy × what becomes of the encoder × labels × seeds, with labels as in `tpc_controls`.
 
     multiplet study telescope_controls runs/telescope-controls run=runs/polarbert data=data/telescope
     """
     cells = {}
-    for name, (task, encoder, count, start, seed) in _cells(TELESCOPE, tasks, _WAYS, encoders, labels, seeds, skip):
+    for name, (task, encoder, count, start, seed) in _cells(TELESCOPE, tasks, encoders, labels, seeds, skip):
         made = TELESCOPE[task](run, data, count, start, encoder, "", steps, batch, rate)
         cells[name] = override(made, {"seed": str(seed)})
     return cells
@@ -72,14 +72,13 @@ def telescope_controls(
 def _cells(
     known: _Tasks,
     tasks: Sequence[str],
-    ways: Sequence[str],
     encoders: Sequence[str],
     labels: Sequence[int],
     seeds: int,
     skip: int,
 ) -> Iterator[tuple[str, tuple[str, str, int, int, int]]]:
     """Names and task, encoder, labels, place of the first and seed of cells; those that train no encoder come first."""
-    for name, given, allowed in (("tasks", tasks, tuple(known)), ("encoders", encoders, ways)):
+    for name, given, allowed in (("tasks", tasks, tuple(known)), ("encoders", encoders, WAYS)):
         if unknown := [one for one in given if one not in allowed]:
             raise RecipeError(f"{name}: there is no {unknown[0]!r} ({did_you_mean(unknown[0], allowed)})")
     heavy = [one for one in encoders if one in ("tuned", "scratch")]

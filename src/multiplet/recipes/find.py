@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,27 +25,34 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """
     made, below = _call(name, changes)
     if isinstance(made, dict):
-        raise RecipeError(f"{name} is a study of {len(made)} recipes, not one: `multiplet study {name} …` trains them")
+        raise RecipeError(f"{name} is a study of many recipes, not one: `multiplet study {name} …` trains them")
     if not isinstance(made, Recipe):
         raise RecipeError(f"{name} gives a {type(made).__name__}, not a Recipe")
     return override(made, below)
 
 
-def make_study(name: str, changes: Sequence[str] = ()) -> dict[str, Recipe]:
-    """The recipes of a study by the name of their cell; fields are set in all. Raises RecipeError as `make_recipe`."""
-    made, below = _call(name, changes)
-    if not isinstance(made, dict) or not all(isinstance(recipe, Recipe) for recipe in made.values()):
-        raise RecipeError(f"{name} is no study: it gives a {type(made).__name__}, not recipes by name")
-    return {cell: override(recipe, below) for cell, recipe in made.items()}
+def make_study(name: str, out: Path, changes: Sequence[str] = ()) -> dict[str, dict[str, Recipe]]:
+    """The recipes of a study: title of a part → name of a cell → recipe; fields are set in all.
+
+    A function of a study gives recipes by name, or those of each part by its title. One that asks for `out` is told
+    where its runs are, so that cells can carry what others have learned. Raises RecipeError as `make_recipe`.
+    """
+    made, below = _call(name, changes, {"out": str(out)})
+    parts = made if isinstance(made, dict) and all(isinstance(part, dict) for part in made.values()) else {"": made}
+    for part in parts.values():
+        if not isinstance(part, dict) or not all(isinstance(recipe, Recipe) for recipe in part.values()):
+            raise RecipeError(f"{name} is no study: it gives a {type(made).__name__}, not recipes by name")
+    return {title: {cell: override(recipe, below) for cell, recipe in part.items()} for title, part in parts.items()}
 
 
-def _call(name: str, changes: Sequence[str]) -> tuple[Any, dict[str, str]]:
-    """What the function gives, and the fields to be changed in it."""
+def _call(name: str, changes: Sequence[str], known: Mapping[str, str] | None = None) -> tuple[Any, dict[str, str]]:
+    """What the function gives, and the fields to be changed in it; `known` are arguments that it gets if it asks."""
     function = find(name)
     given = _pairs(changes)
     signature, hints = inspect.signature(function), typing.get_type_hints(function)
     parts = [field.name for field in fields(Recipe)]
-    arguments, below, faults = {}, {}, []
+    arguments: dict[str, Any] = {key: value for key, value in (known or {}).items() if key in signature.parameters}
+    below, faults = {}, []
     for key, text in given.items():
         if key in signature.parameters:
             try:
@@ -81,7 +88,7 @@ def _pairs(changes: Sequence[str]) -> dict[str, str]:
     return {key: text for key, _, text in pairs}
 
 
-def find(name: str) -> Callable[..., Recipe | dict[str, Recipe]]:
+def find(name: str) -> Callable[..., Recipe | dict[str, Recipe] | dict[str, dict[str, Recipe]]]:
     """The recipe function called so, of this package or, as path.py:function, of a file of yours."""
     path, colon, function = name.rpartition(":")
     module = _load(Path(path)) if colon else recipes

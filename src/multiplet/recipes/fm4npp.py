@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
-from multiplet.backbones.nothing import Nothing
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
 from multiplet.encoder import Encode, Fourier
@@ -15,17 +15,14 @@ from multiplet.model import ShippedObjective
 from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.optim import AdamW
 from multiplet.parametrisation import MuP
-from multiplet.recipe import Recipe, Train, carry
+from multiplet.recipe import Recipe, Train
+from multiplet.recipes.ways import put_to
 from multiplet.representation.represent import Represent
 from multiplet.representation.tpc import FEATURES, RASTER, Spacepoints
-from multiplet.spec import did_you_mean
 from multiplet.tasks.tag import Tag
 from multiplet.tasks.tracks import Tracks
-from multiplet.transfer import Adapt, FineTune, Frozen, FrozenRandom, Scratch
 
 _POINTS = 16_000  # padded points in one forward pass
-_CARRIED: dict[str, Callable[[str], Adapt]] = {"frozen": Frozen, "tuned": FineTune, "random": FrozenRandom}
-CONTROLS = (*_CARRIED, "scratch", "nothing")
 
 
 def fm4npp(
@@ -76,36 +73,29 @@ def _adapter(name: str, task: ShippedObjective, about: str) -> Callable[..., Rec
         data: str = "data/tpc",
         labels: int = 0,
         skip: int = 0,
-        encoder: str = "frozen",
+        encoder: str = "",
         steps: int = 1000,
         batch: int = 16,
         width: int = 64,
         depth: int = 12,
     ) -> Recipe:
-        encoder = encoder if run or encoder != "frozen" else "scratch"
-        if encoder not in CONTROLS:
-            raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, CONTROLS)})")
-        events = Events(data, skip, labels or None)
-        optim = AdamW(rate=1e-3, warmup=50, final=0.1)
+        way = encoder or ("frozen" if run else "scratch")
         look = max(steps // 5, 1)
         batches = Batches(batch, by_length=False, points_at_once=_POINTS)
-        train = Train(steps=steps, batches=batches, validate_every=look, validation_events=300, save_every=look)
-        if encoder in _CARRIED:
-            if not run:
-                raise RecipeError(f"encoder={encoder} needs a run to carry from, such as run=runs/fm4npp")
-            return carry(run, task, _CARRIED[encoder](run), data=events, optim=optim, train=train)
-        base = carry(run, task) if run else fm4npp(data, width, depth)
-        encode = base.encoder
-        if encoder == "nothing":
-            encode = Encode(Nothing(encode.backbone.width), encode.param, features=encode.features)
-        return Recipe(events, base.represent, encode, task, Scratch(), optim, train)
+        return replace(
+            put_to(task, run, way, lambda: fm4npp(data, width, depth)),
+            data=Events(data, skip, labels or None),
+            optim=AdamW(rate=1e-3, warmup=50, final=0.1),
+            train=Train(steps=steps, batches=batches, validate_every=look, validation_events=300, save_every=look),
+        )
 
     recipe.__name__ = recipe.__qualname__ = name
     recipe.__doc__ = f"""{about}
 
-    `encoder` says what the adapter reads: "frozen" or "tuned", the one of `run`; "random", one of the same shape that
-    was never trained; "scratch", one trained with the labels alone; "nothing", the embedded points. Without a run it is
-    "scratch". `labels` is how many labelled events to train on (0: all), from place `skip` of the training split on.
+    `encoder` says what the adapter reads: "frozen", as usual, or "tuned", the one of `run`; "random", one of the same
+    shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing", the
+    embedded points. `labels` is how many labelled events to train on (0: all), from place `skip` of the training split
+    on.
 
         multiplet train {name} runs/{name} run=runs/fm4npp labels=300
     """

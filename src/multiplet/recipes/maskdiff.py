@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from multiplet.backbones.transformer import Transformer
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
@@ -12,14 +14,15 @@ from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
 from multiplet.optim import AdamW, ScheduleFree
 from multiplet.parametrisation import MuP
-from multiplet.recipe import Recipe, Train, carry
+from multiplet.recipe import Recipe, Train
+from multiplet.recipes.ways import put_to
 from multiplet.representation.features import Feature
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT, RELATIVE, RELATIVE_INDEPENDENT, JetConstituents
 from multiplet.representation.orders import Descending
 from multiplet.representation.represent import Represent
 from multiplet.spec import did_you_mean
 from multiplet.tasks.classify import Classify
-from multiplet.transfer import FineTune, Frozen, Scratch
+from multiplet.transfer import FineTune, Scratch
 
 _DEPTH = {128: 4, 256: 8, 512: 12}  # the talk's 1M, 8M and 47M encoders
 _FEATURES: dict[str, tuple[tuple[Feature, ...], tuple[Feature, ...]]] = {  # name → inputs, targets (none: the inputs)
@@ -80,16 +83,18 @@ def jet_classes(
     data: str = "data/jets",
     labels: int = 0,
     skip: int = 0,
-    frozen: bool = False,
+    encoder: str = "",
     steps: int = 1000,
     width: int = 128,
     depth: int = 0,
     features: str = "all",
 ) -> Recipe:
-    """Tell the ten jet classes apart: from a pretrained run (fine-tuned, or frozen), or from scratch without one.
+    """Tell the ten jet classes apart: from a pretrained run, or from scratch without one.
 
-    `labels` is how many labelled jets to train on (0: all), from place `skip` of the training split on; `width`,
-    `depth` and `features` are for training from scratch, a run brings its own. For the result above:
+    `encoder` says what the head reads: "tuned", as usual, or "frozen", the encoder of `run`; "random", one of the same
+    shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing", the
+    embedded constituents. `labels` is how many labelled jets to train on (0: all), from place `skip` of the training
+    split on; `width`, `depth` and `features` are for training from scratch, a run brings its own. For the result above:
 
         multiplet train jet_classes runs/tuned run=runs/pretrained labels=1000 skip=52000 steps=100 seed=0
         multiplet train jet_classes runs/scratch width=64 features=relative labels=1000 skip=52000 steps=100 seed=0
@@ -97,13 +102,19 @@ def jet_classes(
     100 steps on 1,000 labels (20–30 s on one core), 600 on 10,000 (2.5 minutes): accuracy 0.587 and 0.697 fine-tuned,
     0.564 and 0.679 from scratch, means over seeds.
     """
-    optim = AdamW(rate=3e-3, warmup=30)
+    way = encoder or ("tuned" if run else "scratch")
+    base = put_to(Classify(), run, way, lambda: maskdiff(data, width, depth, features=features))
+    return with_labels(base, Events(data, skip, labels or None), steps)
+
+
+def with_labels(base: Recipe, data: Events, steps: int) -> Recipe:
+    """The recipe with these events, so many steps, and the optimiser and the batches of `jet_classes`.
+
+    The head of a frozen encoder trains at ten times the rate: after 100 steps on 1,000 labels its cross-entropy is 1.48
+    instead of 1.76 (1.49 at thirty times).
+    """
+    rate = 3e-3 if isinstance(base.adapt, FineTune | Scratch) else 3e-2
     # Batches by length would be batches by class; random ones, cut into parts by length, waste as little on padding.
     batches = Batches(128, by_length=False, points_at_once=2500)
     train = Train(steps=steps, batches=batches, validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
-    events = Events(data, skip, labels or None)
-    if run:
-        adapt = Frozen(run) if frozen else FineTune(run)
-        return carry(run, Classify(), adapt, data=events, optim=optim, train=train)
-    base = maskdiff(data, width, depth, features=features)
-    return Recipe(events, base.represent, base.encoder, Classify(), Scratch(), optim, train)
+    return replace(base, data=data, optim=AdamW(rate, warmup=30), train=train)

@@ -18,7 +18,8 @@ from multiplet.objectives.pointing import Pointing
 from multiplet.objectives.sensors import MaskedSensors
 from multiplet.optim import AdamW
 from multiplet.parametrisation import MuP
-from multiplet.recipe import Recipe, Train, carry
+from multiplet.recipe import Recipe, Train
+from multiplet.recipes.ways import put_to
 from multiplet.representation.merging import BySensor
 from multiplet.representation.represent import Represent
 from multiplet.representation.selection import Subsample
@@ -27,7 +28,6 @@ from multiplet.spec import did_you_mean
 from multiplet.tasks.direction import Angular, Direction, VonMisesFisher
 from multiplet.tasks.regress import Regress
 from multiplet.tasks.together import Together
-from multiplet.transfer import Adapt, FineTune, Frozen, FrozenRandom, Scratch
 
 _POINTS = 20_000  # padded pulses in one forward pass
 
@@ -108,9 +108,6 @@ def polarbert(
     )
 
 
-_CARRIED: dict[str, Callable[[str], Adapt]] = {"tuned": FineTune, "frozen": Frozen, "random": FrozenRandom}
-
-
 def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[..., Recipe]:
     """A recipe for one task on events of a telescope; all have the same arguments."""
 
@@ -119,7 +116,7 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
         data: str = "data/telescope",
         labels: int = 0,
         skip: int = 0,
-        encoder: str = "tuned",
+        encoder: str = "",
         unlabelled: str = "",
         steps: int = 2000,
         batch: int = 128,
@@ -129,27 +126,23 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
         backbone: str = "transformer",
         tokens: str = "subsample",
     ) -> Recipe:
-        encoder = encoder if run or encoder != "tuned" else "scratch"
-        if encoder not in (*_CARRIED, "scratch"):
-            raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, (*_CARRIED, 'scratch'))})")
-        if encoder in _CARRIED and not run:
-            raise RecipeError(f"encoder={encoder} needs a run to carry from, such as run=runs/polarbert")
-        if unlabelled and encoder not in ("tuned", "scratch"):
-            raise RecipeError(f"encoder={encoder} learns nothing from unlabelled events: take encoder=tuned, or none")
-        base = carry(run, task) if run else polarbert(data, width, depth, backbone, tokens)
+        way = encoder or ("tuned" if run else "scratch")
+        base = put_to(task, run, way, lambda: polarbert(data, width, depth, backbone, tokens))
         labelled = Events(data, skip, labels or None)
         events: Events | Mixture = labelled
         objective: ShippedObjective = task
         if unlabelled:
+            if way not in ("tuned", "scratch"):
+                raise RecipeError(
+                    f"encoder={way} learns nothing from unlabelled events: take encoder=tuned, or scratch"
+                )
             events = Mixture({"unlabelled": Events(unlabelled), "labelled": labelled})
             objective = Together({"sensors": _hidden_sensors(base.encoder.where is not None), name: task})
         look = max(steps // 5, 1)
-        return Recipe(
+        return replace(
+            base,
             data=events,
-            represent=base.represent,
-            encoder=base.encoder,
             objective=objective,
-            adapt=_CARRIED[encoder](run) if encoder in _CARRIED else Scratch(),
             optim=AdamW(rate=rate, warmup=min(100, look), final=0.01),
             train=Train(
                 steps=steps,
@@ -163,8 +156,8 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
     recipe.__name__ = recipe.__qualname__ = name
     recipe.__doc__ = f"""{about}
 
-    `encoder` says what the head reads: "tuned" or "frozen", the encoder of `run`; "random", one of the same shape that
-    was never trained; "scratch", one trained with the labels alone. Without a run it is "scratch", and `width`,
+    `encoder` says what the head reads: "tuned", as usual, or "frozen", the encoder of `run`; "random", one of the same
+    shape that was never trained; "scratch", as without a run, one trained with the labels alone. Without a run `width`,
     `depth`, `backbone` and `tokens` are those of polarbert. `labels` is how many labelled events to train on (0: all),
     from place `skip` of the training split on. `unlabelled` is a folder of other events, measured ones for instance, on
     which the encoder goes on to learn without labels in the same steps, with the loss of polarbert added. The rate was

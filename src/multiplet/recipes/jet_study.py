@@ -1,0 +1,118 @@
+"""The claims of masked diffusion on jets, measured: what pretraining gains, and what of it the gain depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from multiplet.data.events import Events
+from multiplet.objectives.masked import Masked
+from multiplet.objectives.targets import Code, MeanSquared
+from multiplet.recipe import Recipe
+from multiplet.recipes.maskdiff import maskdiff, with_labels
+from multiplet.recipes.ways import in_way
+from multiplet.representation.quantisers import FSQ, VQ
+from multiplet.representation.tokenizers import KMeans, Tokenizer
+from multiplet.spec import override
+from multiplet.tasks.classify import Classify
+
+Cells = dict[str, Recipe]
+_TOKENIZERS: dict[str, Tokenizer] = {"kmeans": KMeans(), "vq": VQ(), "fsq": FSQ()}
+_RATIOS = ((0.125, None), (0.25, 0.125), (0.5, 0.25), (0.75, 0.5))  # hidden, predicted; None: one
+_SIZES = ((64, 2), (64, 4), (128, 4))  # width, depth
+_EPOCHS, _FEWEST_STEPS, _BATCH = 8, 100, 128  # of training with labels
+_FEW, _MORE = 1000, 10_000  # labels at which variants are compared; up to the first there are all seeds
+_SEEDS_ABOVE = 3
+
+
+def masked_diffusion(
+    out: str,
+    data: str = "data/jets",
+    two: str = "",
+    steps: int = 3000,
+    labels: tuple[int, ...] = (300, 1000, 3000, 10_000, 30_000),
+    seeds: int = 5,
+    width: int = 64,
+    depth: int = 4,
+) -> dict[str, Cells]:
+    """Pretraining on all training jets without labels, in many variants, and jet classes with few labels after it.
+
+    Parts: numbers of labels; targets (diffusion, mean squared error, ids of k-means, VQ and FSQ; "unplaced" where ranks
+    are not told); how much is hidden and predicted; features; sizes; and, where `two` is a folder of QCD jets and top
+    jets, these two classes. Variants are compared at 1,000 labels. Seed s has labelled jets of its own, from place
+    s · labels on; above 1,000 labels there are three seeds. Labels are seen 8 times in batches of 128, in 100 steps at
+    least. Each variant is pretrained once: intervals do not contain what another pretraining would have given.
+
+        multiplet simulate jets --out data/jets --events 100000
+        multiplet simulate jets --out data/tops --events 20000 --seed 2 --processes QCD,Tbqq
+        multiplet study masked_diffusion runs/masked-diffusion data=data/jets two=data/tops
+    """
+
+    def pretraining(width: int = width, depth: int = depth, features: str = "relative") -> Recipe:
+        made = maskdiff(data, width, depth, steps, features=features)
+        return replace(made, train=replace(made.train, validate_every=max(steps // 3, 1)))
+
+    base = pretraining()
+    parts = {"Labels": _cells({"diffusion": base}, out, ("tuned", "frozen", "scratch"), data, labels, seeds)}
+    scratch = _cells({"diffusion": base}, out, ("scratch",), data, (_FEW,), seeds)
+    for title, made in (("Targets", _targets(base)), ("Hidden and predicted", _ratios(base))):
+        for way in ("tuned", "frozen"):
+            parts[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | scratch
+    features = {f"features-{name}": pretraining(features=name) for name in ("independent", "all")}
+    parts["Features"] = _cells({"diffusion": base} | features, out, ("tuned", "scratch"), data, (_FEW,), seeds)
+    sizes = {f"size-{wide}x{deep}": pretraining(wide, deep) for wide, deep in _SIZES if (wide, deep) != (width, depth)}
+    parts["Sizes"] = _cells({"diffusion": base} | sizes, out, ("tuned", "scratch"), data, (_FEW, _MORE), seeds)
+    if two:
+        ways, counts = ("tuned", "frozen", "scratch"), (_FEW, _MORE)
+        parts["Two classes"] = _cells({"diffusion": base}, out, ways, two, counts, seeds, "two-")
+    return parts
+
+
+def _targets(base: Recipe) -> Cells:
+    """What of a hidden constituent is predicted, on the same encoder and the same masks."""
+    masked = _masked(base)
+    made = {"diffusion": base, "squares": replace(base, objective=replace(masked, target=MeanSquared()))}
+    for name in tuple(made):
+        unplaced = {"encoder.backbone.position": "none", "objective.decoder.position": "none"}
+        made[f"{name}-unplaced"] = override(made[name], unplaced)
+    for name, tokenizer in _TOKENIZERS.items():
+        represent = replace(base.represent, tokenizer=tokenizer)
+        made[name] = replace(base, represent=represent, objective=replace(masked, target=Code()))
+    return made
+
+
+def _ratios(base: Recipe) -> Cells:
+    """How much is hidden, and how much of that predicted."""
+    masked, made = _masked(base), {"diffusion": base}
+    for hide, predict in _RATIOS:
+        if (hide, predict) != (masked.hide, masked.predict):
+            objective = replace(masked, hide=hide, predict=predict)
+            made[f"hide-{hide}-{predict or 'one'}"] = replace(base, objective=objective)
+    return made
+
+
+def _masked(base: Recipe) -> Masked:
+    assert isinstance(base.objective, Masked)
+    return base.objective
+
+
+def _cells(
+    pretrained: Cells,
+    out: str,
+    ways: tuple[str, ...],
+    data: str,
+    counts: tuple[int, ...],
+    seeds: int,
+    of: str = "",
+) -> Cells:
+    """Runs that carry an encoder from others of this study, and after those: each way, number of labels and seed."""
+    cells = {} if ways == ("scratch",) else dict(pretrained)
+    for count in counts:
+        steps = max(_EPOCHS * count // _BATCH, _FEWEST_STEPS)
+        for name, base in pretrained.items():
+            for way in ways:
+                task = in_way(way, Classify(), base, str(Path(out) / name))
+                for seed in range(seeds if count <= _FEW else min(seeds, _SEEDS_ABOVE)):
+                    labelled = with_labels(task, Events(data, seed * count, count), steps)
+                    cells[f"{way}-{name}-{of}{count}-s{seed}"] = replace(labelled, seed=seed)
+    return cells

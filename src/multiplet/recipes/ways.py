@@ -1,0 +1,39 @@
+"""Ways: what becomes of a pretrained encoder when it is put to a task, and what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from multiplet.backbones.nothing import Nothing
+from multiplet.errors import RecipeError
+from multiplet.model import ShippedObjective
+from multiplet.recipe import Recipe, open_run
+from multiplet.spec import did_you_mean
+from multiplet.transfer import Adapt, FineTune, Frozen, FrozenRandom, Scratch
+
+CARRIED: dict[str, Callable[[str], Adapt]] = {"tuned": FineTune, "frozen": Frozen, "random": FrozenRandom}
+WAYS = (*CARRIED, "scratch", "nothing")
+
+
+def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], Recipe]) -> Recipe:
+    """A recipe for this task, with the representation and the encoder of a run, or of `fresh` without one.
+
+    `encoder` is "tuned" or "frozen", the one of the run; "random", one of the same shape that was never trained,
+    frozen; "scratch", one trained with the labels alone; "nothing", the embedded points. RecipeError for another one,
+    and where a run is needed and not given.
+    """
+    if encoder not in WAYS:
+        raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, WAYS)})")
+    if encoder in CARRIED and not run:
+        raise RecipeError(f"encoder={encoder} needs a run to carry from, such as run=runs/pretrained")
+    return in_way(encoder, task, open_run(run).recipe if run else fresh(), run)
+
+
+def in_way(encoder: str, task: ShippedObjective, base: Recipe, run: str) -> Recipe:
+    """`put_to` for the recipe of a run that need not be there before this recipe is trained."""
+    encode = base.encoder
+    if encoder == "nothing":
+        encode = replace(encode, backbone=Nothing(encode.backbone.width), event=False)
+    adapt = CARRIED[encoder](run) if encoder in CARRIED else Scratch()
+    return replace(base, encoder=encode, objective=task, adapt=adapt, seed=0)
