@@ -13,6 +13,7 @@ from torch import Tensor
 
 from multiplet.cloud import Cloud
 from multiplet.data.events import EventFiles
+from multiplet.errors import RunError
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.folder import read_folders
 from multiplet.files import read_json
@@ -81,6 +82,18 @@ def test_directions_train_the_head_and_an_encoder_that_may_be_trained(
     assert (int(known.sum()) < 0.5 * int(carried["represent.places_sensor_id"].isfinite().all(1).sum())) == (
         encoder == "scratch"  # which knows the sensors of its 12 events
     )
+
+
+def test_an_encoder_that_saw_drawn_pulses_may_read_whole_events_and_nothing_else_of_it_may_differ(
+    run: Path, data: Path
+) -> None:
+    whole = recipe("direction", data, f"run={run}", "represent.select.training_only=true")
+    model = whole.build(whole.data.open().schema)
+    whole.adapt.carry(model)
+    assert same(model.state_dict(), weights(run), "encoder")
+    other = recipe("direction", data, f"run={run}", "represent.clip=3")
+    with pytest.raises(RunError, match=r"does not fit this recipe: represent\.clip: 10\.0 → 3\.0"):
+        other.adapt.carry(other.build(other.data.open().schema))
 
 
 @pytest.mark.parametrize("geometry", ["true", "false"])

@@ -345,6 +345,7 @@ def test_measures_are_means_over_events_and_over_pulses(cloud: Cloud) -> None:
     table = {
         "sensor": np.array([2.0, np.nan, 4.0, 3.0], np.float32),
         "hidden": np.array([1.0, 0.0, 3.0, 1.0], np.float32),
+        "points": np.array([127, 5, 128, 9], np.int32),
         "charge": np.array([0.01, 0.04, 0.09, np.nan], np.float32),
         "top_1": np.array([1.0, np.nan, 0.0, 0.5], np.float32),
         "distance": np.array([0.0, np.nan, np.nan, 50.0], np.float32),
@@ -355,6 +356,8 @@ def test_measures_are_means_over_events_and_over_pulses(cloud: Cloud) -> None:
     assert metrics.pop("sensor, by pulse") == pytest.approx(17 / 5)
     assert metrics.pop("perplexity") == pytest.approx(math.exp(17 / 5))
     assert metrics.pop("nothing hidden") == pytest.approx(0.25)
+    assert metrics.pop("sensor, up to 127 points") == pytest.approx(2.5)
+    assert metrics.pop("sensor, above 127 points") == pytest.approx(4.0)
     assert metrics.pop("top-1") == pytest.approx(0.5)
     assert metrics.pop("distance (m)") == pytest.approx(25.0)
     assert metrics.pop("charge, root mean square") == pytest.approx(math.sqrt(0.14 / 3))

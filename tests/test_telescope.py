@@ -124,6 +124,15 @@ def test_the_three_published_rules_of_selection() -> None:
     assert chosen.mask.all()
 
 
+def test_a_selection_of_training_leaves_events_whole_elsewhere() -> None:
+    cloud = pulse_cloud()
+    net = fitted(of(select=Subsample(10, training_only=True)), cloud)
+    assert int(net(cloud, Draws(0, 3)).mask.sum(1).max()) == 10
+    assert torch.equal(net(cloud, Draws(0, 3)).index, fitted(of(select=Subsample(10)), cloud)(cloud, Draws(0, 3)).index)
+    assert torch.equal(net(cloud).index, fitted(of(), cloud)(cloud).index)
+    assert int(net(cloud).mask.sum(1).max()) > 10
+
+
 def test_a_selection_is_uniform_drawn_afresh_in_each_step_and_else_always_the_same() -> None:
     cloud = pulse_cloud((40,), silent=0.0)
     net = fitted(of(select=Subsample(10)), cloud)

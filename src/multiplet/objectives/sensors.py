@@ -39,7 +39,8 @@ class MaskedSensors:
     "charge" is `charge` times the mean squared error of the representation's event targets, from the event's vector (0:
     none). `tied` compares with the encoder's own vectors of the sensors instead of learning others; `pointing`
     lets a hidden token point at pulses that are seen, where places of sensors are known. `group` hides
-    so many neighbouring ids at once: 1 all pulses of a sensor, 60 of an IceCube string, 0 each pulse by itself.
+    so many neighbouring ids at once: 1 all pulses of a sensor, 60 of an IceCube string, 0 each pulse by itself. Events
+    with more points than `long` are measured apart as well.
     """
 
     hide: float = 0.25
@@ -49,6 +50,7 @@ class MaskedSensors:
     group: int = 0
     sensor: str = "sensor_id"
     auxiliary: str = "auxiliary"
+    long: int = 127
 
     def __post_init__(self) -> None:
         if not 0 < self.hide < 1 or self.charge < 0 or self.group < 0:
@@ -192,12 +194,21 @@ class MaskedSensorsNet(nn.Module):
             "perplexity": bootstrap(_perplexity, *pairs),
             "nothing hidden": bootstrap(np.mean, (table["hidden"] == 0).astype(np.float64)),
         }
+        for name, chosen in self._by_points(table).items():
+            metrics[f"sensor, {name} {self.spec.long} points"] = bootstrap(np.mean, pairs[0][chosen])
         for name in (name for name in _LABELS if name in table):
             metrics[_LABELS[name]] = means(table, (name,))[name]
         if "charge" in table:
             square = table["charge"].astype(np.float64)
             metrics["charge, root mean square"] = bootstrap(_root_mean, square[~np.isnan(square)])
         return Measured(metrics)
+
+    def _by_points(self, table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Which of the events with something hidden are short and which long; empty where there are not both."""
+        if "points" not in table:
+            return {}
+        long = table["points"][table["hidden"] > 0] > self.spec.long
+        return {"up to": ~long, "above": long} if long.any() and not long.all() else {}
 
 
 _LABELS = {

@@ -34,6 +34,7 @@ _POINTS = 20_000  # padded pulses in one forward pass
 _PULSES = Represent(PULSES, Pulses(), IN_TIME, ids=IDS, event_targets=(TOTAL_CHARGE,))  # scales are published
 TOKENS = {
     "subsample": replace(_PULSES, select=Subsample(127)),
+    "whole": replace(_PULSES, select=Subsample(127, training_only=True)),
     "pulses": _PULSES,
     "sensors": replace(_PULSES, features=SENSORS, merge=BySensor(8)),
 }
@@ -70,7 +71,7 @@ def polarbert(
     """Pretrain on pulses without labels: which sensor saw the hidden ones, and the charge of the whole event.
 
     `tokens` are what the encoder reads: "subsample", at most 127 pulses of an event, drawn afresh in every step, as
-    published; "pulses", all of them; "sensors", one token for each sensor that was hit, with its place (hidden with
+    published; "whole", the same in training, and all of them elsewhere; "pulses", always all of them; "sensors", one token for each sensor that was hit, with its place (hidden with
     its id), its charge and its first eight pulses. `backbone` is "transformer", "gru" or "mamba".
 
     The published model is width=256 depth=8 with the plain encoder layer: encoder.backbone.group=1, head_dim=32,

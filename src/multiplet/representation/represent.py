@@ -140,7 +140,8 @@ class RepresentNet(nn.Module):
     def forward(self, cloud: Cloud, draws: Draws | None = None) -> Tokens:
         """The events as tokens; what lies in padded slots of the cloud has no influence, not even if it is NaN.
 
-        A selection is drawn with `draws`: those of the step in training, None (always the same) everywhere else.
+        A selection is drawn with `draws`: those of the step in training, None (always the same, or all of the event) everywhere
+        else.
         """
         if not torch.compiler.is_compiling() and not self._ready:
             raise RecipeError("this representation was never fitted: call fit(sample) or load a trained run")
@@ -148,8 +149,9 @@ class RepresentNet(nn.Module):
         quantities, source, real = self._points(cloud)
         places = sort(self.order.keys(quantities), real)[:, : self.spec.most]
         rank = torch.arange(places.shape[1], device=real.device).expand_as(places)
-        if self.spec.select is not None:
-            rank = self.spec.select(quantities, places, real, cloud.index, draws or FIXED)
+        select = self.spec.select
+        if select is not None and not (select.training_only and draws is None):
+            rank = select(quantities, places, real, cloud.index, draws or FIXED)
             places = gather(places, rank)
         mask = gather(real, places)
         hidden = ~mask[..., None]

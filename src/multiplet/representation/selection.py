@@ -19,6 +19,9 @@ class Subsample:
     """At most `most` points of an event, uniformly without replacement; those with the flag `last` only where room is
     left by the others. PolarBERT's rule, with which 12 to 13 % of IceCube's events lose pulses.
 
+    With `training_only` an event is whole wherever nothing is trained: a model whose cost per step does not grow with
+    the longest events then makes use of all their points.
+
     With `first_of`, the first point of every value of that column goes before all others, so that no sensor is lost as
     long as there is room: `first_of="sensor_id"`.
     """
@@ -26,6 +29,7 @@ class Subsample:
     most: int = 127
     last: str = "auxiliary"
     first_of: str = ""
+    training_only: bool = False
 
     def __post_init__(self) -> None:
         if self.most < 1:
