@@ -287,7 +287,8 @@ def evaluate(
     for path in runs:
         bar = show(f"evaluate {path}")
         metrics = run(
-            path, split=chosen, data=data or None, command=_command(), device=device, sample=sample, known=classes, show=bar
+            path, split=chosen, data=data or None, command=_command(), device=device, sample=sample,
+            known=classes, show=bar,
         )  # fmt: skip
         bar.close()
         Console().print(metrics_table({path.name: metrics}))

@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multiplet.data.events import SPLITS, Events, Split
+from multiplet.data.events import SPLITS, Dataset, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
+from multiplet.evaluation.sampling import FILE, can_sample, sample_back
+from multiplet.evaluation.sampling_scores import measure
 from multiplet.evaluation.scores import require_same, score
 from multiplet.files import seal, write_atomically, write_json, writing
 from multiplet.metrics import Binned
+from multiplet.model import Model
 from multiplet.progress import Show, Silent
 from multiplet.recipe import open_run
 
@@ -28,6 +31,7 @@ def evaluate(
     data: str | None = None,
     command: str = "",
     device: str = "auto",
+    sample: int = 1000,
     known: Sequence[type] = (),
     show: Show | None = None,
 ) -> dict[str, Any]:
@@ -35,7 +39,8 @@ def evaluate(
 
     Writes predictions.parquet and metrics.json into the run folder and gives what the latter holds. The former has one
     row an event, in file order: its index, how many points it has, its columns and truth, and the predictions; columns
-    of the events called score_…, as the latter are, are left out. Raises RunError for a folder that is no run,
+    of the events called score_…, as the latter are, are left out. A masked objective that gives hidden points back does
+    so for `sample` of the events (sampled.parquet). Raises RunError for a folder that is no run,
     DataError for an empty split and for events that do not fit or lack what the objective measures by.
     """
     opened = open_run(run, known)
@@ -60,6 +65,7 @@ def evaluate(
     measured = model.objective.measure(table)
     with writing(predictions := opened.path / "predictions.parquet", then=""):
         write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
+    sampled = _sample(opened.path, model, dataset, split, sample, show or Silent())
     metrics: dict[str, Any] = {
         "split": split,
         "data": where,
@@ -81,10 +87,25 @@ def evaluate(
         metrics["confusion"] = {"classes": list(measured.classes), "counts": measured.confusion.astype(int).tolist()}
     if measured.binned:
         metrics["binned"] = [_record(binned) for binned in measured.binned]
+    if sampled:
+        metrics["sampled"] = sampled
     with writing(opened.path / "metrics.json", then=""):
         write_json(opened.path / "metrics.json", metrics)
         seal(opened.path)
     return metrics
+
+
+def _sample(path: Path, model: Model, dataset: Dataset, split: Split, events: int, show: Show) -> dict[str, Any]:
+    """What hidden points that were drawn back are worth; {}, and no file of an earlier time, where there are none."""
+    file = path / FILE
+    table = sample_back(model, dataset, split, events, show) if events and can_sample(model) else {}
+    found = measure(table, model.represent.targets.features) if table else {}
+    with writing(file, then=""):
+        if found:
+            write_atomically(file, lambda aside: pq.write_table(pa.table(table), aside))
+        else:
+            file.unlink(missing_ok=True)
+    return found
 
 
 def _record(binned: Binned) -> dict[str, Any]:

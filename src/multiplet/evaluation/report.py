@@ -16,6 +16,7 @@ from multiplet.evaluation.estimates import estimates
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import classification, gallery, in_bins, losses
 from multiplet.evaluation.page import Html, element, join, page, picture, table
+from multiplet.evaluation.sampling_section import sampled_back
 from multiplet.files import seal, write_atomically
 from multiplet.spec import KIND
 
@@ -46,6 +47,7 @@ def write_report(
         "Classification": classification(folders),
         "Estimates": estimates(folders),
         "In bins": in_bins(folders),
+        "Sampled back": sampled_back(folders),
         "Figures": gallery([picture(figure, title) for title, figure in (figures or {}).items()]),
         "How to reproduce": _commands(folders),
         "Recipes": join(*map(_recipe, folders)),

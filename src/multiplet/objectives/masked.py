@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from multiplet.draws import FIXED, Draws
@@ -102,7 +103,29 @@ class MaskedNet(nn.Module):
 
     def conditions(self, encoder: Encoder, tokens: Tokens, draws: Draws) -> tuple[Float[Tensor, "B P D"], Tokens]:
         """A condition z for each token to be predicted, from the visible ones, and those tokens."""
-        masks = self.draw(tokens, draws)
+        return self._conditions(encoder, tokens, self.draw(tokens, draws))
+
+    @torch.no_grad()
+    def sample(
+        self, encoder: Encoder, tokens: Tokens, draws: Draws
+    ) -> tuple[Float[Tensor, "B S C"], Bool[Tensor, "B S"]]:
+        """Targets of the tokens, with every hidden one drawn from p(token | visible tokens), and which those are.
+
+        Hidden tokens are drawn one by one: whatever they have in common beyond what the visible ones tell is lost.
+        MeanSquared, which knows no distribution, gives its prediction; Code, which knows no token, raises RecipeError.
+        """
+        masks = draw_masks(tokens, self.spec.hide, self.spec.hide, draws)
+        z, hidden = self._conditions(encoder, tokens, masks)
+        if isinstance(self.target, CodeNet):
+            raise RecipeError("Code predicts the ids of tokens; only Diffusion and MeanSquared give tokens back")
+        drawn = self.target.sample(z, hidden, draws) if isinstance(self.target, DiffusionNet) else self.target.out(z)
+        values = tokens.targets["x"]
+        drawn = torch.where(hidden.mask[..., None], drawn.to(values.dtype), hidden.targets["x"])
+        places = masks.predicted[..., None].expand_as(drawn)
+        hide = torch.zeros_like(tokens.mask).scatter(1, masks.predicted, hidden.mask)
+        return values.scatter(1, places, drawn), hide
+
+    def _conditions(self, encoder: Encoder, tokens: Tokens, masks: Masks) -> tuple[Tensor, Tokens]:
         seen = encoder(tokens.select(masks.visible, masks.visible_mask))
         hidden = tokens.select(masks.predicted, masks.predicted_mask)
         rank = tokens.rank.gather(1, masks.visible)

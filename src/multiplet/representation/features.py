@@ -49,7 +49,7 @@ class SymLog:
 
 @dataclass(frozen=True)
 class Tanh:
-    """tanh(x/scale): bounded; float32 cannot undo it beyond about 8 scales."""
+    """tanh(x/scale): bounded; float32 cannot undo it beyond about 8 scales, and 1 and more come back as that."""
 
     scale: float = 1.0
 
@@ -57,7 +57,8 @@ class Tanh:
         return torch.tanh(x / self.scale)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.atanh(y) * self.scale
+        inside = 1 - 2.0**-24  # the largest float32 below 1; what a model predicts may lie beyond
+        return torch.atanh(y.clamp(-inside, inside)) * self.scale
 
 
 Transform = Identity | Log | SymLog | Tanh
