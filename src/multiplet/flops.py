@@ -2,8 +2,9 @@
 
 A multiplication with an addition is two operations; the backward pass counts as two forward passes. Only products of
 matrices are counted, and only of real tokens: what padding costs beside them is a matter of the batches. A look-up is
-free. For the talk's jet encoder of width d and depth L that is 30 d² v + 4 d v² per layer and 42 d v for its features,
-v being the tokens it sees.
+free. The noise head is counted as published, once for each noisy copy of a token, though copies share what they can
+(a fifth of it). For the talk's jet encoder of width d and depth L that is 30 d² v + 4 d v² per layer and 42 d v for its
+features, v being the tokens it sees.
 """
 
 from __future__ import annotations

@@ -43,10 +43,21 @@ class NoiseHead(nn.Module):
 
     Residual blocks with scale, shift and gate from time and condition; zero at the start, so the first prediction is
     0 and the first loss is E[ε²] = 1. Parameters: (5D+3)W² + (256 + zd + c + c_out + 6 + 7D)W + c_out.
+
+    Times are 0 … steps - 1. What noisy tokens share is computed once: `z` may be of size 1 where `t` is not.
     """
 
-    def __init__(self, channels: int, condition: int, width: Width | int, depth: int, param: Parametrisation) -> None:
+    def __init__(
+        self,
+        channels: int,
+        condition: int,
+        width: Width | int,
+        depth: int,
+        param: Parametrisation,
+        steps: int = 1000,
+    ) -> None:
         super().__init__()
+        self.steps = steps
         self.time_in = Linear(256, width, param, bias=True, std=0.02)
         self.time_out = Linear(width, width, param, bias=True, std=0.02)
         self.condition = Linear(condition, width, param, bias=True)
@@ -59,12 +70,19 @@ class NoiseHead(nn.Module):
     def forward(
         self, noisy: Float[Tensor, "... c"], t: Int[Tensor, " ..."], z: Float[Tensor, "... zd"]
     ) -> Float[Tensor, "... c"]:
-        y = F.silu(self.time_out(F.silu(self.time_in(sinusoid(t)))) + self.condition(z))
+        y = F.silu(self._times(t) + self.condition(z))
         h = self.token(noisy)
         for block in self.blocks:
             h = block(h, y)
         shift, scale = self.modulation(y).chunk(2, dim=-1)
-        return self.out(self.norm(h) * (1 + scale) + shift)
+        return self.out(torch.addcmul(shift, self.norm(h), 1 + scale))
+
+    def _times(self, t: Int[Tensor, " ..."]) -> Float[Tensor, "... W"]:
+        """The embedded times: looked up among all there are, where that is less work."""
+        few = t.numel() <= self.steps
+        times = t if few else torch.arange(self.steps, device=t.device)
+        embedded = self.time_out(F.silu(self.time_in(sinusoid(times))))
+        return embedded if few else F.embedding(t, embedded)
 
 
 class _NoiseBlock(nn.Module):
@@ -79,4 +97,5 @@ class _NoiseBlock(nn.Module):
 
     def forward(self, h: Float[Tensor, "... W"], y: Float[Tensor, "... W"]) -> Float[Tensor, "... W"]:
         shift, scale, gate = self.modulation(y).chunk(3, dim=-1)
-        return h + gate * self.second(F.silu(self.first(self.norm(h) * (1 + scale) + shift)))
+        inner = torch.addcmul(shift, self.norm(h), 1 + scale)
+        return torch.addcmul(h, gate, self.second(F.silu(self.first(inner))))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.kernels import linear, rms_norm, rotate
 from multiplet.parametrisation import (
     Declared,
     Parametrisation,
@@ -52,10 +53,8 @@ class Linear(nn.Module):
             nn.init.normal_(self.weight, std=param.spread(weight))
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        if self.multiplier == 1.0:
-            return F.linear(x, self.weight, self.bias)
-        y = F.linear(x, self.weight) * self.multiplier
-        return y if self.bias is None else y + self.bias
+        weight = self.weight if self.multiplier == 1.0 else self.weight * self.multiplier
+        return linear(x, weight, self.bias)
 
 
 class Embedding(nn.Module):
@@ -94,7 +93,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        return F.rms_norm(x.float(), (x.shape[-1],), self.gain, self.eps)
+        return rms_norm(x.float(), self.gain, self.eps)
 
 
 class LayerNorm(nn.Module):
@@ -211,9 +210,8 @@ class Rotation:
         half = head_dim // 2
         frequency = theta ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
         angle = position[:, None, :, None].float() * frequency
-        self.cos, self.sin = angle.cos(), angle.sin()
+        cos, sin = angle.cos(), angle.sin()
+        self.cos, self.sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
     def __call__(self, x: Float[Tensor, "B H S hd"]) -> Float[Tensor, "B H S hd"]:
-        a, b = x.float().chunk(2, dim=-1)
-        turned = torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1)
-        return turned.to(x.dtype)
+        return rotate(x.float(), self.cos, self.sin).to(x.dtype)

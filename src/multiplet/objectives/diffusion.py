@@ -83,8 +83,10 @@ class DiffusionNet(nn.Module):
         width = condition if spec.width is None else spec.width
         self.spec, self.channels = spec, channels
         self.schedule = Schedule(spec.steps)
-        self.head = NoiseHead(channels, condition, width, spec.depth, param)
-        self.reference = NoiseHead(channels, condition, width, spec.depth, param) if spec.reference else None
+        self.head = NoiseHead(channels, condition, width, spec.depth, param, spec.steps)
+        self.reference = (
+            NoiseHead(channels, condition, width, spec.depth, param, spec.steps) if spec.reference else None
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,12 +104,12 @@ class DiffusionNet(nn.Module):
             t, noise = self._draw(hidden, draws)
             x = hidden.targets["x"][:, :, None].expand_as(noise)
             noisy = self.schedule.noisy(x, t, noise)
-            z = z.float()[:, :, None].expand(*t.shape, -1)
+            z = z.float()[:, :, None]
             losses = {"noise": self._loss(self.head(noisy, t, z), noise)}
             if self.reference is not None:  # one copy a token is enough to learn what no context can tell
                 few = slice(None) if draws.fixed else slice(1)
                 noisy, t, noise = noisy[:, :, few], t[:, :, few], noise[:, :, few]
-                losses[CONTEXT_FREE] = self._loss(self.reference(noisy, t, torch.zeros_like(z[:, :, few])), noise)
+                losses[CONTEXT_FREE] = self._loss(self.reference(noisy, t, torch.zeros_like(z[:1, :1])), noise)
         return losses
 
     @staticmethod

@@ -71,8 +71,9 @@ def polarbert(
     """Pretrain on pulses without labels: which sensor saw the hidden ones, and the charge of the whole event.
 
     `tokens` are what the encoder reads: "subsample", at most 127 pulses of an event, drawn afresh in every step, as
-    published; "whole", the same in training, and all of them elsewhere; "pulses", always all of them; "sensors", one token for each sensor that was hit, with its place (hidden with
-    its id), its charge and its first eight pulses. `backbone` is "transformer", "gru" or "mamba".
+    published; "whole", the same in training, and all of them elsewhere; "pulses", always all of them; "sensors", one
+    token for each sensor that was hit, with its place (hidden with its id), its charge and its first eight pulses.
+    `backbone` is "transformer", "gru" or "mamba".
 
     The published model is width=256 depth=8 with the plain encoder layer: encoder.backbone.group=1, head_dim=32,
     gated=false, layer_norm=true, final_norm=false. What differs: µP, and the cosine of AdamW instead of one cycle; no

@@ -140,8 +140,8 @@ class RepresentNet(nn.Module):
     def forward(self, cloud: Cloud, draws: Draws | None = None) -> Tokens:
         """The events as tokens; what lies in padded slots of the cloud has no influence, not even if it is NaN.
 
-        A selection is drawn with `draws`: those of the step in training, None (always the same, or all of the event) everywhere
-        else.
+        A selection is drawn with `draws`: those of the step in training; with None, everywhere else, it is always the
+        same, or all of the event.
         """
         if not torch.compiler.is_compiling() and not self._ready:
             raise RecipeError("this representation was never fitted: call fit(sample) or load a trained run")
