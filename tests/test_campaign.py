@@ -36,12 +36,12 @@ def test_a_study_goes_on_and_compares(data: Path, tmp_path: Path) -> None:
     recipes = cells(data)
     first = study({"": recipes}, tmp_path, "short-*")
     assert first is not None
-    assert [group.name for (groups,) in [first.parts[0].tables] for group in groups] == ["short"]
+    assert [group.name for (groups,) in [first.questions[0].tables] for group in groups] == ["short"]
     before = {name: (tmp_path / name / "metrics.json").stat().st_mtime_ns for name in recipes if name[:5] == "short"}
     second = study({"": recipes}, tmp_path)
     assert second is not None
     assert {name: (tmp_path / name / "metrics.json").stat().st_mtime_ns for name in before} == before
-    (groups,) = second.parts[0].tables
+    (groups,) = second.questions[0].tables
     assert [(group.name, len(group.cells)) for group in groups] == [("short", 2), ("long", 2)]
     assert "± " in groups[0].cell("accuracy")
     assert "| long | 2 |" in (tmp_path / "study.md").read_text()
@@ -61,7 +61,7 @@ def test_what_is_no_study_is_refused(data: Path, tmp_path: Path) -> None:
     assert {recipe.seed for recipe in make_study(mine, tmp_path, ["data=here", "seed=3"])[""].values()} == {3}
 
 
-def test_parts_share_cells_and_are_compared_apart(data: Path, tmp_path: Path) -> None:
+def test_questions_share_cells_and_are_compared_apart(data: Path, tmp_path: Path) -> None:
     made = cells(data)
     tuned = {name: replace(one, adapt=FineTune(str(tmp_path / "short-s0"))) for name, one in made.items()}
     labels = {f"tuned-{name}": one for name, one in tuned.items() if name.startswith("long")}
@@ -69,19 +69,19 @@ def test_parts_share_cells_and_are_compared_apart(data: Path, tmp_path: Path) ->
     twice = labels | {name.replace("tuned", "again"): replace(one, optim=AdamW()) for name, one in labels.items()}
     result = study({"First": scratch | labels, "Second": scratch | twice}, tmp_path)
     assert result is not None
-    assert [part.title for part in result.parts] == ["First", "Second"]
-    assert [[group.name for group in part.tables[0]] for part in result.parts] == [
+    assert [question.title for question in result.questions] == ["First", "Second"]
+    assert [[group.name for group in question.tables[0]] for question in result.questions] == [
         ["short", "tuned-long"],
         ["short", "tuned-long", "again-long"],
     ]
-    (note,) = result.parts[0].notes
+    (note,) = result.questions[0].notes
     assert note.startswith("100 labels, accuracy fine-tuned minus from scratch: ")
-    assert [note.split(":")[0] for note in result.parts[1].notes] == [
+    assert [note.split(":")[0] for note in result.questions[1].notes] == [
         "100 labels, accuracy short minus tuned-long",
         "100 labels, accuracy short minus again-long",
         "100 labels, accuracy tuned-long minus again-long",
     ]
-    assert len(result.parts[1].figures) == 1
+    assert len(result.questions[1].figures) == 1
     assert "## Second" in (tmp_path / "study.md").read_text()
     with pytest.raises(RecipeError, match="two recipes of this study are called 'short-s0'"):
         study({"a": scratch, "b": {"short-s0": made["long-s0"]}}, tmp_path / "other")
@@ -94,9 +94,9 @@ def test_a_study_that_asks_for_it_is_told_where_its_runs_are(data: Path, tmp_pat
 
 
 def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
-    parts = masked_diffusion("runs/md", "data/jets", "data/tops", seeds=2)
-    every = {name: recipe for part in parts.values() for name, recipe in part.items()}
-    base, first = every["diffusion"], parts["Labels"]
+    questions = masked_diffusion("runs/md", "data/jets", "data/tops", seeds=2)
+    every = {name: recipe for question in questions.values() for name, recipe in question.items()}
+    base, first = every["diffusion"], questions["Labels"]
     assert next(iter(first)) == "diffusion"
     for name, recipe in every.items():
         way, _, rest = name.partition("-")

@@ -22,16 +22,16 @@ from multiplet.training import train
 
 
 def study(
-    parts: Mapping[str, Mapping[str, Recipe]], out: Path, only: str = "*", command: str = ""
+    questions: Mapping[str, Mapping[str, Recipe]], out: Path, only: str = "*", command: str = ""
 ) -> Comparison | None:
     """Train and evaluate the cells whose name fits the pattern `only`, each in out/NAME; compare all that are done.
 
-    `parts` are recipes by name, by the title of what they answer together; a cell may be in several. Writes
+    `questions` are recipes by name, by the title of what they answer together; a cell may be in several. Writes
     out/study.md and out/study.html; gives what they say, or None where no cell is done. Raises RecipeError where no
     name fits or two recipes share one, and RunError where a signal stopped a cell; the same call goes on from there.
     """
     recipes: dict[str, Recipe] = {}
-    for name, recipe in (cell for part in parts.values() for cell in part.items()):
+    for name, recipe in (cell for question in questions.values() for cell in question.items()):
         if recipes.setdefault(name, recipe) != recipe:
             raise RecipeError(f"two recipes of this study are called {name!r}: a name stands for one cell")
     chosen = [name for name in recipes if fnmatch(name, only)]
@@ -39,8 +39,15 @@ def study(
         raise RecipeError(f"no cell fits {only!r}: there are {', '.join(recipes)}")
     for number, name in enumerate(chosen, 1):
         complete(out / name, recipes[name], command, f"{name} ({number}/{len(chosen)})")
-    done = {title: {n: out / n for n in part if (out / n / "metrics.json").is_file()} for title, part in parts.items()}
-    return compare({title: part for title, part in done.items() if part}, out, command) if any(done.values()) else None
+    done = {
+        title: {n: out / n for n in question if (out / n / "metrics.json").is_file()}
+        for title, question in questions.items()
+    }
+    return (
+        compare({title: question for title, question in done.items() if question}, out, command)
+        if any(done.values())
+        else None
+    )
 
 
 def complete(run: Path, recipe: Recipe, command: str = "", title: str = "") -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Part:
+class Question:
     """Cells that answer one question: a table for all with the same metrics, and the differences between ways."""
 
     title: str
@@ -57,12 +57,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a study says, part by part."""
+    """What a study says, question by question."""
 
-    parts: tuple[Part, ...]
+    questions: tuple[Question, ...]
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.parts))
+        return "\n\n".join(map(str, self.questions))
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,30 @@ class _Cell:
     rows: list[Row]
 
 
-def compare(parts: Mapping[str, Mapping[str, Path]], out: Path, command: str = "") -> Comparison:
-    """Compare evaluated runs, by title of their part and name in it, and write out/study.md and out/study.html.
+def compare(questions: Mapping[str, Mapping[str, Path]], out: Path, command: str = "") -> Comparison:
+    """Compare evaluated runs, by title of their question and name in it, and write out/study.md and out/study.html.
 
-    A run may be in several parts. Raises RunError where one is no run folder.
+    A run may be in several questions. Raises RunError where one is no run folder.
     """
-    runs = {name: path for part in parts.values() for name, path in part.items()}
+    runs = {name: path for question in questions.values() for name, path in question.items()}
     folders = dict(zip(runs, read_folders(list(runs.values())), strict=True))
     cells = {name: _Cell(open_run(path).recipe, folders[name], rows([path])) for name, path in runs.items()}
-    result = Comparison(tuple(_part(title, {name: cells[name] for name in part}) for title, part in parts.items()))
+    result = Comparison(
+        tuple(_question(title, {name: cells[name] for name in question}) for title, question in questions.items())
+    )
     write_atomically(out / "study.md", f"{result}\n".encode())
     sections = []
-    for part in result.parts:
-        shown = [table(_head(groups), [_row(group) for group in groups]) for groups in part.tables]
-        said = [element("p", note) for note in part.notes]
-        sections.append((part.title or "Cells", join(*shown, *said, gallery(part.figures))))
+    for question in result.questions:
+        shown = [table(_head(groups), [_row(group) for group in groups]) for groups in question.tables]
+        said = [element("p", note) for note in question.notes]
+        sections.append((question.title or "Cells", join(*shown, *said, gallery(question.figures))))
     sections.append(("Command", element("pre", element("code", command))))
     lead = f"{len(runs)} cells; means and standard deviations over seeds"
     write_atomically(out / "study.html", page(out.name, lead, sections).encode())
     return result
 
 
-def _part(title: str, cells: Mapping[str, _Cell]) -> Part:
+def _question(title: str, cells: Mapping[str, _Cell]) -> Question:
     groups = [_group(names, cells) for names in _alike({name: cell.recipe for name, cell in cells.items()})]
     kinds = dict.fromkeys(tuple(group.values) for group in groups)
     tables = tuple(tuple(group for group in groups if tuple(group.values) == kind) for kind in kinds)
@@ -106,7 +108,7 @@ def _part(title: str, cells: Mapping[str, _Cell]) -> Part:
         for what, figure in (("and the number of labels", label_figure(mine)), ("of each way", ways_figure(mine)))
         if figure
     ]
-    return Part(title, tables, tuple(note for mine in found.values() for note in notes(mine)), tuple(drawn))
+    return Question(title, tables, tuple(note for mine in found.values() for note in notes(mine)), tuple(drawn))
 
 
 def _by_metric(groups: Sequence[Group], cells: Mapping[str, _Cell]) -> dict[str, list[Row]]:

@@ -32,17 +32,21 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def make_study(name: str, out: Path, changes: Sequence[str] = ()) -> dict[str, dict[str, Recipe]]:
-    """The recipes of a study: title of a part → name of a cell → recipe; fields are set in all.
+    """The recipes of a study: title of a question → name of a cell → recipe; fields are set in all.
 
-    A function of a study gives recipes by name, or those of each part by its title. One that asks for `out` is told
+    A function of a study gives recipes by name, or those of each question by its title. One that asks for `out` is told
     where its runs are, so that cells can carry what others have learned. Raises RecipeError as `make_recipe`.
     """
     made, below = _call(name, changes, {"out": str(out)})
-    parts = made if isinstance(made, dict) and all(isinstance(part, dict) for part in made.values()) else {"": made}
-    for part in parts.values():
-        if not isinstance(part, dict) or not all(isinstance(recipe, Recipe) for recipe in part.values()):
+    several = isinstance(made, dict) and all(isinstance(one, dict) for one in made.values())
+    questions = made if several else {"": made}
+    for question in questions.values():
+        if not isinstance(question, dict) or not all(isinstance(recipe, Recipe) for recipe in question.values()):
             raise RecipeError(f"{name} is no study: it gives a {type(made).__name__}, not recipes by name")
-    return {title: {cell: override(recipe, below) for cell, recipe in part.items()} for title, part in parts.items()}
+    return {
+        title: {cell: override(recipe, below) for cell, recipe in question.items()}
+        for title, question in questions.items()
+    }
 
 
 def _call(name: str, changes: Sequence[str], known: Mapping[str, str] | None = None) -> tuple[Any, dict[str, str]]:

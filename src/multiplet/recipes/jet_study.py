@@ -37,9 +37,9 @@ def masked_diffusion(
 ) -> dict[str, Cells]:
     """Pretraining on all training jets without labels, in many variants, and jet classes with few labels after it.
 
-    Parts: numbers of labels; targets (diffusion, mean squared error, ids of k-means, VQ and FSQ; "unplaced" where ranks
-    are not told); how much is hidden and predicted; features; sizes; and, where `two` is a folder of QCD jets and top
-    jets, these two classes. Variants are compared at 1,000 labels. Seed s has labelled jets of its own, from place
+    Questions: numbers of labels; targets (diffusion, mean squared error, ids of k-means, VQ and FSQ; "unplaced" where
+    ranks are not told); how much is hidden and predicted; features; sizes; and, where `two` is a folder of QCD jets and
+    top jets, these two classes. Variants are compared at 1,000 labels. Seed s has labelled jets of its own, from place
     s · labels on; above 1,000 labels there are three seeds. Labels are seen 8 times in batches of 128, in 100 steps at
     least. Each variant is pretrained once: intervals do not contain what another pretraining would have given.
 
@@ -53,19 +53,19 @@ def masked_diffusion(
         return replace(made, train=replace(made.train, validate_every=max(steps // 3, 1)))
 
     base = pretraining()
-    parts = {"Labels": _cells({"diffusion": base}, out, ("tuned", "frozen", "scratch"), data, labels, seeds)}
+    questions = {"Labels": _cells({"diffusion": base}, out, ("tuned", "frozen", "scratch"), data, labels, seeds)}
     scratch = _cells({"diffusion": base}, out, ("scratch",), data, (_FEW,), seeds)
     for title, made in (("Targets", _targets(base)), ("Hidden and predicted", _ratios(base))):
         for way in ("tuned", "frozen"):
-            parts[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | scratch
+            questions[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | scratch
     features = {f"features-{name}": pretraining(features=name) for name in ("independent", "all")}
-    parts["Features"] = _cells({"diffusion": base} | features, out, ("tuned", "scratch"), data, (_FEW,), seeds)
+    questions["Features"] = _cells({"diffusion": base} | features, out, ("tuned", "scratch"), data, (_FEW,), seeds)
     sizes = {f"size-{wide}x{deep}": pretraining(wide, deep) for wide, deep in _SIZES if (wide, deep) != (width, depth)}
-    parts["Sizes"] = _cells({"diffusion": base} | sizes, out, ("tuned", "scratch"), data, (_FEW, _MORE), seeds)
+    questions["Sizes"] = _cells({"diffusion": base} | sizes, out, ("tuned", "scratch"), data, (_FEW, _MORE), seeds)
     if two:
         ways, counts = ("tuned", "frozen", "scratch"), (_FEW, _MORE)
-        parts["Two classes"] = _cells({"diffusion": base}, out, ways, two, counts, seeds, "two-")
-    return parts
+        questions["Two classes"] = _cells({"diffusion": base}, out, ways, two, counts, seeds, "two-")
+    return questions
 
 
 def _targets(base: Recipe) -> Cells:
