@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from multiplet.errors import RecipeError
 from multiplet.recipe import Recipe
@@ -13,7 +14,7 @@ from multiplet.spec import did_you_mean, override
 # recipe → its arguments that are not asked for, and fields that must not grow with width for a rate to carry over
 _PRETRAINING: dict[str, tuple[Callable[..., Recipe], dict[str, str]]] = {
     "fm4npp": (fm4npp, {"encoder.backbone.state": "4"}),
-    "maskdiff": (maskdiff, {}),
+    "maskdiff": (partial(maskdiff, features="relative"), {}),
 }
 PARAMETRISATIONS = {"mup": "MuP", "umup": "UnitMuP", "standard": "Standard"}
 
