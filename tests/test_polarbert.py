@@ -13,7 +13,7 @@ from torch import Tensor
 
 from multiplet.cloud import Cloud
 from multiplet.data.events import EventFiles
-from multiplet.errors import RunError
+from multiplet.errors import RecipeError, RunError
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.evaluation.folder import read_folders
 from multiplet.files import read_json
@@ -96,15 +96,18 @@ def test_an_encoder_that_saw_drawn_pulses_may_read_whole_events_and_nothing_else
         other.adapt.carry(other.build(other.data.open().schema))
 
 
-@pytest.mark.parametrize("geometry", ["true", "false"])
+@pytest.mark.parametrize("geometry", ["true", "true pointing=true", "false"])
 def test_an_encoder_goes_on_with_the_loss_it_was_pretrained_with(
     geometry: str, run: Path, data: Path, tmp_path: Path
 ) -> None:
-    base = recipe("polarbert", data, f"geometry={geometry}")
-    if geometry == "false":
+    base = recipe("polarbert", data, *f"geometry={geometry}".split())
+    if geometry != "true":
         train(base, run := tmp_path / "run", progress=False)
     assert recipe("direction", data, f"run={run}", f"unlabelled={data}").objective.parts["sensors"] == base.objective
-    assert base.objective == (MaskedSensors(tied=True, pointing=Pointing()) if geometry == "true" else MaskedSensors())
+    pointing = Pointing() if "pointing" in geometry else None
+    assert base.objective == MaskedSensors(tied=geometry != "false", pointing=pointing)
+    with pytest.raises(RecipeError, match="pointing needs to know where sensors are"):
+        recipe("polarbert", data, "geometry=false", "pointing=true")
 
 
 def test_evaluation_hides_what_validation_hid_every_time(run: Path, data: Path) -> None:
