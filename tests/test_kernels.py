@@ -67,6 +67,18 @@ def test_frozen_weights_and_inputs_get_no_gradient() -> None:
     assert weight.grad is None
 
 
+@pytest.mark.usefixtures("always")
+def test_onednn_is_given_no_expanded_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = torch.randn(4, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
+    made, product, strides = kernels.linear(x, weight), kernels._product, []
+    monkeypatch.setattr(
+        kernels, "_product", lambda *given: strides.extend(g.stride() for g in given) or product(*given)
+    )
+    made.sum().backward()
+    assert len(strides) == 4
+    assert all(min(stride) > 0 for stride in strides)
+
+
 def test_small_products_stay_with_torch() -> None:
     made = kernels.linear(torch.randn(4, 8), torch.randn(3, 8, requires_grad=True))
     assert "_Linear" not in type(made.grad_fn).__name__

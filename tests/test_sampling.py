@@ -359,6 +359,7 @@ def test_a_page_needs_nothing_but_the_folder(run: Path) -> None:
     part = page[page.index('id="sampled-back"') : page.index('id="how-to-reproduce"')]
     assert part.count("<figure>") == 5 + 1 + 4  # quantities, all flags, jets
     assert "mass of the jet" in part
+    assert "in the order of its event is told" in part
     assert part.count("<td>–</td>") == 2 * 10  # distances of points have no controls
     table = pq.read_table(run / "sampled.parquet").filter(pc.field("hidden"))
     sampled, true = (table[prefix + "is_photon"].to_numpy().mean() for prefix in ("sampled_", "true_"))

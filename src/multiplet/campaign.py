@@ -5,20 +5,22 @@ A cell that is done is not done again, so a study that was stopped goes on; seve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from multiplet.checkpoint import newest
-from multiplet.errors import RecipeError, RunError
+from multiplet.errors import DataError, RecipeError, RunError
 from multiplet.evaluation.comparison import Comparison, compare
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.files import read_json
 from multiplet.progress import show
 from multiplet.recipe import Recipe
+from multiplet.record import read_record
 from multiplet.training import train
+from multiplet.transfer import source_of
 
 
 def study(
@@ -27,8 +29,10 @@ def study(
     """Train and evaluate the cells whose name fits the pattern `only`, each in out/NAME; compare all that are done.
 
     `questions` are recipes by name, by the title of what they answer together; a cell may be in several. Writes
-    out/study.md and out/study.html; gives what they say, or None where no cell is done. Raises RecipeError where no
-    name fits or two recipes share one, and RunError where a signal stopped a cell; the same call goes on from there.
+    out/study.md and out/study.html; gives what they say, or None where no cell is done. Before anything is trained it
+    raises RecipeError where no name fits or two recipes share one, DataError where the events of a cell are not there,
+    and RunError where a cell carries another one that is neither trained nor about to be; later RunError where a signal
+    stopped a cell: the same call goes on from there.
     """
     recipes: dict[str, Recipe] = {}
     for name, recipe in (cell for question in questions.values() for cell in question.items()):
@@ -36,7 +40,9 @@ def study(
             raise RecipeError(f"two recipes of this study are called {name!r}: a name stands for one cell")
     chosen = [name for name in recipes if fnmatch(name, only)]
     if not chosen:
-        raise RecipeError(f"no cell fits {only!r}: there are {', '.join(recipes)}")
+        raise RecipeError(f"no cell fits {only!r}: there are {', '.join(recipes) or 'none'}")
+    _require_events({name: recipes[name] for name in chosen})
+    _require_carried(recipes, chosen, out)
     for number, name in enumerate(chosen, 1):
         complete(out / name, recipes[name], command, f"{name} ({number}/{len(chosen)})")
     done = {
@@ -51,8 +57,13 @@ def study(
 
 
 def complete(run: Path, recipe: Recipe, command: str = "", title: str = "") -> dict[str, Any]:
-    """Train and evaluate a recipe in this folder, as far as that is not done; gives its metrics."""
+    """Train and evaluate a recipe in this folder, as far as that is not done; gives its metrics.
+
+    Raises RunError where the folder started from another state of the run that the recipe carries than there is now.
+    """
     before, _ = newest(run) if run.is_dir() else (None, [])
+    if before is not None:
+        _require_same_start(run, recipe)
     finished = train(recipe, run, name=run.name, command=command)
     if finished.stopped_by:
         raise RunError(f"{finished.stopped_by}: {run} stopped at step {finished.step}; the same command goes on there")
@@ -61,3 +72,44 @@ def complete(run: Path, recipe: Recipe, command: str = "", title: str = "") -> d
         return metrics
     with closing(show(f"evaluate {title or run.name}")) as bar:
         return evaluate(run, command=f"multiplet evaluate {run}", show=bar)
+
+
+def _require_events(cells: Mapping[str, Recipe]) -> None:
+    """What a cell asks for and its sample lacks is said now, not after days in which the others were trained."""
+    opened = []
+    for name, recipe in cells.items():
+        if recipe.data not in opened:
+            try:
+                recipe.data.open()
+            except DataError as error:
+                raise DataError(f"cell {name}: {error}; no cell was trained") from error
+            opened.append(recipe.data)
+
+
+def _require_carried(recipes: Mapping[str, Recipe], chosen: Sequence[str], out: Path) -> None:
+    """Another process may still be at work on what is carried: half of a pretraining would go unnoticed."""
+    cells = {(out / name).resolve(): name for name in recipes}
+    done: dict[str, int] = {}  # the last step of cells, or what it will be
+    for name in chosen:
+        source = getattr(recipes[name].adapt, "run", "")
+        cell = cells.get(Path(source).resolve()) if source else None
+        if cell is not None and not _steps(out / name):  # else it is carried already
+            steps = recipes[cell].train.steps
+            if done.setdefault(cell, _steps(out / cell)) < steps:
+                raise RunError(
+                    f"cell {name} carries what cell {cell} learns, which has done {done[cell]} of {steps} steps: let "
+                    f"that end first (--only {cell!r})"
+                )
+        done[name] = recipes[name].train.steps
+
+
+def _steps(run: Path) -> int:
+    found, _ = newest(run)
+    return found.step if found else 0
+
+
+def _require_same_start(run: Path, recipe: Recipe) -> None:
+    source, before = getattr(recipe.adapt, "run", ""), read_record(run).get("carried")
+    found, _ = newest(Path(source)) if source and before else (None, [])
+    if found is not None and (now := source_of(Path(source), found)) != before:
+        raise RunError(f"{run} started from {before}, which is now {now}: remove {run} to start anew")

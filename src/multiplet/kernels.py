@@ -7,6 +7,7 @@ asks the CPU what it can do: twice as fast.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -46,10 +47,17 @@ def _written_out(x: Tensor) -> bool:
 
 @cache
 def _mkl_is_slow() -> bool:
-    """Whether MKL leaves half of this CPU idle, and there is oneDNN to do better."""
+    """Whether MKL leaves half of this CPU idle, and there is oneDNN to do better.
+
+    oneDNN and torch each keep 1,024 kernels, one for every shape, up to 1.5 GB: fewer here, unless the user says.
+    """
     wide = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return wide and "AMD" in capabilities.get("cpu_name", "") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not (wide and "AMD" in capabilities.get("cpu_name", "") and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # both are read at the first product
+        os.environ.setdefault(name, "256")
+    return True
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -66,6 +74,7 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()  # of one that a sum has expanded, oneDNN's products take 300 times as long
         wanted = ctx.needs_input_grad
         of_x = _product(gradient, weight.t()) if wanted[0] else None
         left, right = gradient.flatten(0, -2), x.flatten(0, -2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from multiplet.checkpoint import require_newest
+from multiplet.checkpoint import Checkpoint, require_newest
 from multiplet.errors import RunError
 from multiplet.files import read_json
 from multiplet.model import CARRIED, Account, Model, load_weights
@@ -73,21 +73,27 @@ class FrozenRandom:
 
 
 Adapt = Scratch | FineTune | Frozen | FrozenRandom
+_FREE = ("represent.select:", "represent.select.")  # what may differ between a run and what it is carried to
 
 
 def _carry(run: Path, model: Model, parts: tuple[str, ...] = CARRIED) -> Account:
     """Copy these parts; representation and encoder must be described alike in the run and in the model.
 
-    But which points are drawn of a long event may differ: nothing that is learned depends on it.
+    But which points are drawn of a long event may differ: nothing is fitted on the drawn ones, and no weight belongs to
+    one of them.
     """
     checkpoint = require_newest(run)
     theirs, mine = read_record(run)["recipe"], {"represent": model.represent.spec, "encoder": model.encoder.spec}
     stored = {part: as_of_now(theirs.get(part), spec) for part, spec in mine.items()}
     found = differences(stored, {part: to_dict(spec) for part, spec in mine.items()})
-    if lines := [line for line in found if not line.startswith("represent.select")]:
+    if lines := [line for line in found if not line.startswith(_FREE)]:
         raise RunError(
             f"what {run} learned does not fit this recipe: {'; '.join(lines[:5])}; build it with carry({str(run)!r}, …)"
         )
+    return replace(load_weights(model, checkpoint.weights(), parts), source=source_of(run, checkpoint))
+
+
+def source_of(run: Path, checkpoint: Checkpoint) -> str:
+    """Which weights of a run were carried, as recipe.json says it: run, step and hash."""
     hashed = read_json(checkpoint.path / "manifest.json")["sha256"]["weights.safetensors"]
-    source = f"{run} step {checkpoint.step} ({hashed[:12]})"
-    return replace(load_weights(model, checkpoint.weights(), parts), source=source)
+    return f"{run} step {checkpoint.step} ({hashed[:12]})"

@@ -86,7 +86,7 @@ def _as_flags(table: Table, names: Sequence[str]) -> Table:
 def exchanged(table: Table, names: Sequence[str], same_rank: bool) -> Table:
     """The sampled columns of `names` with each hidden token replaced by a random one, as a control.
 
-    It comes from the hidden tokens of all events, or from those of the same rank (of the next where there is no other),
+    It comes from the hidden tokens of all events, or from those of the same rank (for one of each, from the next rank),
     each of which is used once: what they look like is right, and nothing of the event is known.
     """
     places = np.flatnonzero(table["hidden"])

@@ -32,6 +32,11 @@ ERRORS = (
     "ones are not at 0; those that know nothing of the event are where the others of any rank are."
 )
 
+RANKS = (
+    " The place of a hidden point in the order of its event is told, so that what points are put in order by is known "
+    "to lie between that of visible neighbours."
+)
+
 
 def sampled_back(folders: Sequence[Folder]) -> Html:
     """Tables and figures of the runs that drew hidden points back; those with the same points hidden share them."""
@@ -62,12 +67,17 @@ def _group(folders: Sequence[Folder]) -> Html:
     jets = any("jets" in each for each in found)
     whole = ", and whole jets are where that shows." if jets else "."
     lacks = "" if jets else " The targets do not hold what whole jets could be put together from."
+    told = RANKS if any(_told_ranks(folder) for folder in folders) else ""
     return join(
-        element("p", text + whole + more + lacks),
+        element("p", text + whole + told + more + lacks),
         _table(folders, "distance", DISTANCES),
         _table(folders, "error", ERRORS),
         gallery(list(_pictures(folders))),
     )
+
+
+def _told_ranks(folder: Folder) -> bool:
+    return folder.record["recipe"]["objective"].get("decoder", {}).get("position") is not None
 
 
 def _names(folders: Sequence[Folder]) -> str:

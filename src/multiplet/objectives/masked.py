@@ -111,6 +111,7 @@ class MaskedNet(nn.Module):
     ) -> tuple[Float[Tensor, "B S C"], Bool[Tensor, "B S"]]:
         """Targets of the tokens, with every hidden one drawn from p(token | visible tokens), and which those are.
 
+        A decoder with positions is told the ranks of hidden tokens too: in an order of momenta, between which they lie.
         Hidden tokens are drawn one by one: whatever they have in common beyond what the visible ones tell is lost.
         MeanSquared, which knows no distribution, gives its prediction; Code, which knows no token, raises RecipeError.
         """

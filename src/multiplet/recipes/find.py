@@ -23,9 +23,12 @@ def make_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError for unknown recipes, arguments and fields, each with the nearest one there is.
     """
+    study = f"{name} is a study of many recipes, not one: `multiplet study {name} …` trains them"
+    if name in recipes.STUDIES:  # it may ask for what only `study` tells
+        raise RecipeError(study)
     made, below = _call(name, changes)
     if isinstance(made, dict):
-        raise RecipeError(f"{name} is a study of many recipes, not one: `multiplet study {name} …` trains them")
+        raise RecipeError(study)
     if not isinstance(made, Recipe):
         raise RecipeError(f"{name} gives a {type(made).__name__}, not a Recipe")
     return override(made, below)
