@@ -105,15 +105,19 @@ def test_questions_share_cells_and_are_compared_apart(data: Path, tmp_path: Path
         ["short", "tuned-long"],
         ["short", "tuned-long", "again-long"],
     ]
-    (note,) = result.questions[0].notes
-    assert note.startswith("100 labels, accuracy fine-tuned minus from scratch: ")
-    assert [note.split(":")[0] for note in result.questions[1].notes] == [
+    (pair,) = result.questions[0].pairs
+    assert str(pair).startswith("100 labels, accuracy fine-tuned minus from scratch: ")
+    assert [str(pair).split(":")[0] for pair in result.questions[1].pairs] == [
         "100 labels, accuracy short minus tuned-long",
         "100 labels, accuracy short minus again-long",
         "100 labels, accuracy tuned-long minus again-long",
     ]
     assert len(result.questions[1].figures) == 1
     assert "## Second" in (tmp_path / "study.md").read_text()
+    page = (tmp_path / "study.html").read_text()
+    value = str(pair).split(": ")[1].split(" at ")[0]
+    assert page.count(value) >= 1
+    assert (f"<strong>{value}</strong>" in page) == pair.difference.significant
     with pytest.raises(RecipeError, match="two recipes of this study are called 'short-s0'"):
         study({"a": scratch, "b": {"short-s0": made["long-s0"]}}, tmp_path / "other")
 

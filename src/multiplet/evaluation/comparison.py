@@ -11,7 +11,7 @@ import numpy as np
 from multiplet.evaluation.folder import Folder, read_folders
 from multiplet.evaluation.gallery import gallery
 from multiplet.evaluation.page import Html, element, join, page, picture, table
-from multiplet.evaluation.study import Row, label_figure, notes, rows, ways_figure
+from multiplet.evaluation.study import Pair, Row, label_figure, pairs, rows, ways_figure
 from multiplet.files import write_atomically
 from multiplet.recipe import Recipe, open_run
 
@@ -43,7 +43,7 @@ class Question:
 
     title: str
     tables: tuple[tuple[Group, ...], ...]
-    notes: tuple[str, ...]
+    pairs: tuple[Pair, ...]
     figures: tuple[Html, ...] = field(repr=False)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Question:
             lines = [_head(groups), *([name, *cells] for name, cells in map(_row, groups))]
             lines.insert(1, ["---"] * len(lines[0]))
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]).strip()
+        return "\n\n".join([*parts, "\n".join(f"- {pair}" for pair in self.pairs)]).strip()
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def compare(questions: Mapping[str, Mapping[str, Path]], out: Path, command: str
     sections = []
     for question in result.questions:
         shown = [table(_head(groups), [_row(group) for group in groups]) for groups in question.tables]
-        said = [element("p", note) for note in question.notes]
-        sections.append((question.title or "Cells", join(*shown, *said, gallery(question.figures))))
+        sections.append((question.title or "Cells", join(*shown, _differences(question), gallery(question.figures))))
     sections.append(("Command", element("pre", element("code", command))))
     lead = f"{len(runs)} cells; means and standard deviations over seeds"
     write_atomically(out / "study.html", page(out.name, lead, sections).encode())
@@ -108,7 +107,7 @@ def _question(title: str, cells: Mapping[str, _Cell]) -> Question:
         for what, figure in (("and the number of labels", label_figure(mine)), ("of each way", ways_figure(mine)))
         if figure
     ]
-    return Question(title, tables, tuple(note for mine in found.values() for note in notes(mine)), tuple(drawn))
+    return Question(title, tables, tuple(pair for mine in found.values() for pair in pairs(mine)), tuple(drawn))
 
 
 def _by_metric(groups: Sequence[Group], cells: Mapping[str, _Cell]) -> dict[str, list[Row]]:
@@ -121,6 +120,21 @@ def _by_metric(groups: Sequence[Group], cells: Mapping[str, _Cell]) -> dict[str,
         way = "-".join(word for word in name.split("-") if word != str(row.labels)) if clash else row.way
         found.setdefault(row.metric, []).append(replace(row, way=way))
     return found
+
+
+def _differences(question: Question) -> Html:
+    """A table of all pairs; what excludes 0 stands out."""
+    lines = []
+    for pair in question.pairs:
+        found = pair.difference
+        value = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+        shown = element("strong", value) if found.significant else Html(value)
+        lines.append((f"{pair.first} minus {pair.second}", [f"{pair.labels:,}", pair.metric, shown, str(found.seeds)]))
+    if not lines:
+        return Html("")
+    level = question.pairs[0].difference.level
+    caption = f"Paired over seeds and events; {level:.0%} intervals, not corrected for their number; bold: 0 is outside"
+    return table(["difference", "labels", "metric", "mean", "seeds"], lines, caption)
 
 
 def _head(groups: Sequence[Group]) -> list[str]:

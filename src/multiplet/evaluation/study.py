@@ -163,12 +163,26 @@ def differences(found: Sequence[Row], first: str = "fine-tuned", second: str = "
     return result
 
 
-def notes(found: Sequence[Row]) -> list[str]:
-    """A line for every two ways and number of labels: the paired difference of these rows of one metric."""
+@dataclass(frozen=True)
+class Pair:
+    """Two ways of adapting on as many labels: the metric of the first minus that of the second."""
+
+    metric: str
+    labels: int
+    first: str
+    second: str
+    difference: Difference
+
+    def __str__(self) -> str:
+        return f"{self.labels:,} labels, {self.metric} {self.first} minus {self.second}: {self.difference}"
+
+
+def pairs(found: Sequence[Row]) -> list[Pair]:
+    """Every two ways and number of labels: the paired difference of these rows of one metric."""
     order = list(WAYS.values())
     ways = sorted(dict.fromkeys(row.way for row in found), key=lambda way: (*order, way).index(way))
     return [
-        f"{labels:,} labels, {found[0].metric} {first} minus {second}: {difference}"
+        Pair(found[0].metric, labels, first, second, difference)
         for first, second in combinations(ways, 2)
         for labels, difference in differences(found, first, second).items()
     ]

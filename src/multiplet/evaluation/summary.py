@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from multiplet.errors import DataError, RunError
 from multiplet.evaluation.displays import displays
 from multiplet.evaluation.report import write_report
-from multiplet.evaluation.study import Row, label_figure, notes, rows
+from multiplet.evaluation.study import Row, label_figure, pairs, rows
 
 
 def report(runs: Sequence[Path | str], out: Path | None = None, known: Sequence[type] = ()) -> Path:
@@ -42,4 +42,4 @@ def _compare(found: Sequence[Row], figures: dict[str, Figure], said: list[str]) 
     metric = found[0].metric
     if figure := label_figure(found):
         figures[f"{metric[0].upper()}{metric[1:]} and the number of labels"] = figure
-    said += notes(found)
+    said += map(str, pairs(found))
