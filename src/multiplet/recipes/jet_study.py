@@ -9,7 +9,7 @@ from multiplet.data.events import Events
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.targets import Code, MeanSquared
 from multiplet.recipe import Recipe
-from multiplet.recipes.maskdiff import maskdiff, with_labels
+from multiplet.recipes.maskdiff import BATCH_WITH_LABELS, maskdiff, with_labels
 from multiplet.recipes.ways import in_way
 from multiplet.representation.quantisers import FSQ, VQ
 from multiplet.representation.tokenizers import KMeans, Tokenizer
@@ -20,7 +20,7 @@ Cells = dict[str, Recipe]
 _TOKENIZERS: dict[str, Tokenizer] = {"kmeans": KMeans(), "vq": VQ(), "fsq": FSQ()}
 _RATIOS = ((0.125, None), (0.25, 0.125), (0.5, 0.25), (0.75, 0.5))  # hidden, predicted; None: one
 _SIZES = ((64, 2), (64, 4), (128, 4))  # width, depth
-_EPOCHS, _FEWEST_STEPS, _BATCH = 8, 100, 128  # of training with labels
+_EPOCHS, _FEWEST_STEPS = 8, 100  # of training with labels
 _FEW, _MORE = 1000, 10_000  # labels at which variants are compared; up to the first there are all seeds
 _SEEDS_ABOVE = 3
 
@@ -114,7 +114,7 @@ def _cells(
     """Runs that carry an encoder from others of this study, and after those: each way, number of labels and seed."""
     cells = {} if ways == ("scratch",) else dict(pretrained)
     for count in counts:
-        steps = max(_EPOCHS * count // _BATCH, _FEWEST_STEPS)
+        steps = max(_EPOCHS * count // BATCH_WITH_LABELS, _FEWEST_STEPS)
         for name, base in pretrained.items():
             for way in ways:
                 task = in_way(way, Classify(), base, str(Path(out) / name))

@@ -24,6 +24,7 @@ from multiplet.spec import did_you_mean
 from multiplet.tasks.classify import Classify
 from multiplet.transfer import FineTune, Scratch
 
+BATCH_WITH_LABELS = 128
 _DEPTH = {128: 4, 256: 8, 512: 12}  # the talk's 1M, 8M and 47M encoders
 _FEATURES: dict[str, tuple[tuple[Feature, ...], tuple[Feature, ...]]] = {  # name → inputs, targets (none: the inputs)
     "all": (CONSTITUENTS, ()),
@@ -115,6 +116,6 @@ def with_labels(base: Recipe, data: Events, steps: int) -> Recipe:
     """
     rate = 3e-3 if isinstance(base.adapt, FineTune | Scratch) else 3e-2
     # Batches by length would be batches by class; random ones, cut into parts by length, waste as little on padding.
-    batches = Batches(128, by_length=False, points_at_once=2500)
+    batches = Batches(BATCH_WITH_LABELS, by_length=False, points_at_once=2500)
     train = Train(steps=steps, batches=batches, validate_every=max(steps // 5, 1), save_every=max(steps // 2, 1))
     return replace(base, data=data, optim=AdamW(rate, warmup=30), train=train)
