@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from multiplet.checkpoint import require_newest
 from multiplet.data.events import EventFiles, Events
-from multiplet.metrics import bootstrap
+from multiplet.intervals import bootstrap
 from multiplet.model import Model, load_weights
 from multiplet.recipe import open_run
 

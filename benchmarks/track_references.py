@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.cluster import DBSCAN, HDBSCAN
 
 from multiplet.data.events import EventFiles, Events, Split
-from multiplet.metrics import Measured
+from multiplet.intervals import Measured
 from multiplet.tasks.track_scores import measure_tracks
 from multiplet.track_metrics import adjusted_rand_of_each, overlaps, pair_sums
 

@@ -18,7 +18,8 @@ from multiplet.backbones.transformer import Rotary, Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.events import Events
 from multiplet.draws import Draws
-from multiplet.encoder import Concatenate, Encode, Encoder, Sum
+from multiplet.embedding import Concatenate, Sum
+from multiplet.encoder import Encode, Encoder
 from multiplet.model import Model, Objective
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion

@@ -17,10 +17,12 @@ from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.nothing import Nothing
 from multiplet.backbones.recurrent import GRU
 from multiplet.backbones.transformer import Rotary, Transformer
-from multiplet.encoder import Concatenate, Encode, Encoder, Fourier, Hidden, Sum, Where
+from multiplet.dimensions import Role, declared_parameters
+from multiplet.embedding import Concatenate, Fourier, Sum, Where
+from multiplet.encoder import Encode, Encoder, Hidden
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector
-from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
+from multiplet.parametrisation import MuP, Standard
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import from_dict, override, to_dict
 from multiplet.training import train

@@ -15,7 +15,8 @@ from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.transformer import Transformer
 from multiplet.data.events import Events
 from multiplet.draws import Draws
-from multiplet.encoder import Encode, Fourier
+from multiplet.embedding import Fourier
+from multiplet.encoder import Encode
 from multiplet.errors import RecipeError
 from multiplet.flops import pretraining_flops
 from multiplet.model import Model, Objective

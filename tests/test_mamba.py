@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from multiplet.backbones import mamba, mamba2, scan
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
+from multiplet.dimensions import Role, declared_parameters
 from multiplet.errors import RecipeError
-from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
+from multiplet.parametrisation import MuP, Standard
 from test_recurrent import built, encode
 
 LENGTHS = (1, 15, 16, 33, 150)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from multiplet.backbones.transformer import Transformer
+from multiplet.dimensions import Width
 from multiplet.draws import Draws
 from multiplet.encoder import Encode
 from multiplet.heads import NoiseHead, masked_mean, mean_pool, sinusoid
@@ -21,7 +22,7 @@ from multiplet.objectives.diffusion import Diffusion, Schedule
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.masking import counts, draw_masks
 from multiplet.objectives.targets import MeanSquared
-from multiplet.parametrisation import MuP, Standard, UnitMuP, Width
+from multiplet.parametrisation import MuP, Standard, UnitMuP
 from multiplet.recipes import jet_classes, maskdiff
 from multiplet.representation.jets import CONSTITUENTS, INDEPENDENT
 from multiplet.representation.tokens import Shape, Tokens

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from multiplet import metrics
+from multiplet import intervals, metrics
 from multiplet.errors import DataError
 
 
@@ -191,21 +191,21 @@ def test_bad_input_is_named() -> None:
 
 def test_a_function_without_weights_sees_the_same_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, scores = classified()
-    with_weights = metrics.bootstrap(metrics.auc_one_versus_one, truth, scores, replicas=50)
-    without = metrics.bootstrap(lambda t, s: metrics.auc_one_versus_one(t, s), truth, scores, replicas=50)
+    with_weights = intervals.bootstrap(metrics.auc_one_versus_one, truth, scores, replicas=50)
+    without = intervals.bootstrap(lambda t, s: metrics.auc_one_versus_one(t, s), truth, scores, replicas=50)
     assert (with_weights.value, with_weights.low, with_weights.high) == pytest.approx(
         (without.value, without.low, without.high)
     )
-    monkeypatch.setattr(metrics, "CELLS", 3 * len(truth))
-    assert metrics.bootstrap(metrics.auc_one_versus_one, truth, scores, replicas=50).low == pytest.approx(without.low)
-    assert metrics.bootstrap(metrics.accuracy, truth, scores, seed=1) != metrics.bootstrap(
+    monkeypatch.setattr(intervals, "CELLS", 3 * len(truth))
+    assert intervals.bootstrap(metrics.auc_one_versus_one, truth, scores, replicas=50).low == pytest.approx(without.low)
+    assert intervals.bootstrap(metrics.accuracy, truth, scores, seed=1) != intervals.bootstrap(
         metrics.accuracy, truth, scores, seed=2
     )
 
 
 def test_bootstrap_of_accuracy_has_the_binomial_width() -> None:
     right = np.random.default_rng(0).random(4000) < 0.8
-    estimate = metrics.bootstrap(metrics.accuracy, np.ones(4000, int), right.astype(int), replicas=1000, level=0.6827)
+    estimate = intervals.bootstrap(metrics.accuracy, np.ones(4000, int), right.astype(int), replicas=1000, level=0.6827)
     assert estimate.low < estimate.value < estimate.high
     assert (estimate.high - estimate.low) / 2 == pytest.approx(math.sqrt(0.8 * 0.2 / 4000), rel=0.1)
     assert estimate.level == 0.6827
@@ -213,17 +213,17 @@ def test_bootstrap_of_accuracy_has_the_binomial_width() -> None:
 
 def test_bootstrap_of_a_rejection_keeps_the_bound() -> None:
     truth, score = two_kinds(1, 2000, 3)
-    estimate = metrics.bootstrap(lambda t, s: metrics.rejection(s[t == 1], s[t == 0], 0.3), truth, score)
+    estimate = intervals.bootstrap(lambda t, s: metrics.rejection(s[t == 1], s[t == 0], 0.3), truth, score)
     assert estimate.low < estimate.value < estimate.high
     assert not estimate.is_bound
-    assert metrics.bootstrap(lambda t, s: metrics.rejection(s[t == 1], s[t == 0], 0.3), truth, 1.0 * truth).is_bound
+    assert intervals.bootstrap(lambda t, s: metrics.rejection(s[t == 1], s[t == 0], 0.3), truth, 1.0 * truth).is_bound
 
 
 def test_replicates_without_a_value_are_left_out() -> None:
     truth, score = np.array([1] + [0] * 30), np.linspace(0, 1, 31)
-    assert metrics.bootstrap(metrics.auc, truth, score).value == 0  # about a third of the replicates lack the signal
+    assert intervals.bootstrap(metrics.auc, truth, score).value == 0  # about a third of the replicates lack the signal
     with pytest.raises(DataError, match="replicates have a value"):
-        metrics.bootstrap(lambda t: float(t[0]) if len(np.unique(t)) == 31 else math.nan, np.arange(31))
+        intervals.bootstrap(lambda t: float(t[0]) if len(np.unique(t)) == 31 else math.nan, np.arange(31))
 
 
 def crossed(rng: np.random.Generator, seeds: int, events: int) -> list[np.ndarray]:
@@ -238,7 +238,7 @@ def test_paired_difference_covers_what_it_claims(seeds: int) -> None:
     tries, covered = 300, 0
     for attempt in range(tries):
         a = crossed(rng, seeds, 300)
-        found = metrics.paired_difference(a, [np.zeros(300)] * seeds, replicas=400, seed=attempt)
+        found = intervals.paired_difference(a, [np.zeros(300)] * seeds, replicas=400, seed=attempt)
         covered += found.low <= 0 <= found.high
     assert 0.93 <= covered / tries <= 0.995  # 0.95 claimed
 
@@ -246,7 +246,7 @@ def test_paired_difference_covers_what_it_claims(seeds: int) -> None:
 def test_paired_difference_is_that_of_a_slow_loop_over_replicates() -> None:
     rng = np.random.default_rng(0)
     a, b = ([rng.random(200) < p + 0.01 * s for s in range(3)] for p in (0.8, 0.6))
-    found = metrics.paired_difference(a, b, replicas=4000)
+    found = intervals.paired_difference(a, b, replicas=4000)
     assert found.value == pytest.approx(np.mean([x.mean() - y.mean() for x, y in zip(a, b, strict=True)]))
     per_seed = [x.mean() - y.mean() for x, y in zip(a, b, strict=True)]
     replicates = []
@@ -261,6 +261,6 @@ def test_paired_difference_is_that_of_a_slow_loop_over_replicates() -> None:
 def test_paired_difference_asks_for_two_seeds_and_the_same_events() -> None:
     one = [np.ones(4)]
     with pytest.raises(DataError, match="two at least"):
-        metrics.paired_difference(one, one)
+        intervals.paired_difference(one, one)
     with pytest.raises(DataError, match=r"\[4, 4, 4, 3\]"):
-        metrics.paired_difference(one * 2, [np.ones(4), np.ones(3)])
+        intervals.paired_difference(one * 2, [np.ones(4), np.ones(3)])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from multiplet.backbones.transformer import Transformer
 from multiplet.draws import Draws
-from multiplet.encoder import Encode, Fourier, FourierNet
+from multiplet.embedding import Fourier, FourierNet
+from multiplet.encoder import Encode
 from multiplet.errors import RecipeError
 from multiplet.objectives import neighbours as module
 from multiplet.objectives.neighbours import CONTEXT_FREE, NextNeighbours, NextNeighboursNet, _pairs, next_neighbours

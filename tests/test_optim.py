@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from multiplet.dimensions import Width
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, RMSNorm
 from multiplet.optim import AdamW, Optim, Schedule, ScheduleFree
-from multiplet.parametrisation import MuP, Standard, Width
+from multiplet.parametrisation import MuP, Standard
 
 OPTIMS = [AdamW(rate=1e-2, warmup=3), ScheduleFree(rate=1e-2, warmup=3)]
 

@@ -21,8 +21,10 @@ from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.recurrent import GRU, RecurrentBlock
 from multiplet.backbones.transformer import Transformer
 from multiplet.data.events import Events
+from multiplet.dimensions import Role, Width, declare, declare_rows, declare_token, declare_vector, declared_parameters
 from multiplet.draws import Draws
-from multiplet.encoder import Backbone, Concatenate, Encode
+from multiplet.embedding import Concatenate
+from multiplet.encoder import Backbone, Encode
 from multiplet.errors import RecipeError
 from multiplet.layers import Embedding, FeedForward, Linear, SwiGLU, Vector
 from multiplet.model import Model, Objective
@@ -31,18 +33,7 @@ from multiplet.objectives.diffusion import Diffusion
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.targets import MeanSquared
 from multiplet.optim import AdamW
-from multiplet.parametrisation import (
-    MuP,
-    Role,
-    Standard,
-    UnitMuP,
-    Width,
-    declare,
-    declare_rows,
-    declare_token,
-    declare_vector,
-    declared_parameters,
-)
+from multiplet.parametrisation import MuP, Standard, UnitMuP
 from multiplet.representation.jets import CONSTITUENTS, JetConstituents
 from multiplet.representation.orders import Descending
 from multiplet.representation.represent import Represent

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
 from multiplet.backbones.recurrent import GRU, RecurrentNet, reversal
+from multiplet.dimensions import Role, declared_parameters
 from multiplet.errors import RecipeError
-from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
+from multiplet.parametrisation import MuP, Standard
 
 ONE_WAY = [
     pytest.param(GRU(32, 2, bidirectional=False), id="gru"),

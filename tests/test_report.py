@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from multiplet.errors import CorruptError, RunError
 from multiplet.evaluation.report import flatten, write_report
-from multiplet.metrics import accuracy, bootstrap, confusion
+from multiplet.intervals import bootstrap
+from multiplet.metrics import accuracy, confusion
 
 CLASSES = ("QCD", "Hbb", "Tbqq")
 EVIL = "<script>alert(1)</script>"

@@ -16,7 +16,8 @@ from multiplet.backbones.transformer import Transformer
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches
 from multiplet.draws import Draws
-from multiplet.encoder import Backbone, Concatenate, Encode, Sum, Where
+from multiplet.embedding import Concatenate, Sum, Where
+from multiplet.encoder import Backbone, Encode
 from multiplet.errors import NonFiniteError, RecipeError
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.model import Model

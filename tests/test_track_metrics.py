@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from multiplet.errors import DataError
-from multiplet.metrics import bootstrap
+from multiplet.intervals import bootstrap
 from multiplet.track_metrics import (
     adjusted_rand,
     adjusted_rand_of_each,

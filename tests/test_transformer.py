@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from multiplet.backbones.transformer import Transformer
-from multiplet.encoder import Concatenate, Encode
-from multiplet.parametrisation import MuP, Role, Standard, declared_parameters
+from multiplet.dimensions import Role, declared_parameters
+from multiplet.embedding import Concatenate
+from multiplet.encoder import Encode
+from multiplet.parametrisation import MuP, Standard
 from multiplet.representation.tokens import Shape
 
 # PolarBERT's encoders: attention without positions over 8 heads of 32, LayerNorm, no norm at the end.

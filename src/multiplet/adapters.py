@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width, declare_vector
 from multiplet.encoder import Encoder, Hidden
 from multiplet.layers import LayerNorm, Linear, RMSNorm
-from multiplet.parametrisation import Parametrisation, Width, declare_vector
+from multiplet.parametrisation import Parametrisation
 
 
 class LayerMix(nn.Module):

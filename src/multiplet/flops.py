@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from multiplet.backbones.transformer import TransformerNet
-from multiplet.encoder import Encoder, FourierNet
+from multiplet.embedding import FourierNet
+from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.layers import Attention, Embedding, Linear
 from multiplet.model import Model

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.encoder import Hidden
 from multiplet.layers import LayerNorm, Linear
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 
 
 def mean_pool(points: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B D"]:

@@ -12,16 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Declared, Width, declare, declare_rows, declare_token, declare_vector
 from multiplet.kernels import linear, rms_norm, rotate
-from multiplet.parametrisation import (
-    Declared,
-    Parametrisation,
-    Width,
-    declare,
-    declare_rows,
-    declare_token,
-    declare_vector,
-)
+from multiplet.parametrisation import Parametrisation
 
 
 def full_precision(like: Tensor) -> torch.autocast:

@@ -15,7 +15,7 @@ from multiplet.data.columns import Column
 from multiplet.draws import Draws
 from multiplet.encoder import Encode, Encoder
 from multiplet.errors import RunError
-from multiplet.metrics import Measured
+from multiplet.intervals import Measured
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.objectives.sensors import MaskedSensors

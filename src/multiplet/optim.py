@@ -12,8 +12,9 @@ import schedulefree
 import torch
 from torch import Tensor, nn
 
+from multiplet.dimensions import Role, declared_parameters
 from multiplet.errors import RecipeError
-from multiplet.parametrisation import Parametrisation, Role, declared_parameters
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

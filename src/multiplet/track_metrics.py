@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiplet.errors import DataError
-from multiplet.metrics import like_weights, weight_rows
+from multiplet.intervals import like_weights, weight_rows
 
 NONE = -1  # a point of no track
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from multiplet.backbones.recurrent import RecurrentNet
 from multiplet.backbones.scan import selective_scan
+from multiplet.dimensions import Width, declare, declare_vector
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, full_precision
-from multiplet.parametrisation import Parametrisation, Width, declare, declare_vector
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from multiplet.backbones.mamba import CausalConv, first_steps
 from multiplet.backbones.recurrent import RecurrentNet
 from multiplet.backbones.scan import head_scan
+from multiplet.dimensions import Width, declare_vector
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, RMSNorm, full_precision
-from multiplet.parametrisation import Parametrisation, Width, declare_vector
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

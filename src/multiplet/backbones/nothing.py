@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.errors import RecipeError
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Declared, Width, declare, declare_vector
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, Residual, RMSNorm, full_precision
-from multiplet.parametrisation import Declared, Parametrisation, Width, declare, declare_vector
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.errors import RecipeError
 from multiplet.layers import Attention, FeedForward, LayerNorm, Residual, RMSNorm, Rotation, SwiGLU
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from multiplet.evaluation.sampling import FILE, can_sample, sample_back
 from multiplet.evaluation.sampling_scores import measure
 from multiplet.evaluation.scores import require_same, score
 from multiplet.files import seal, write_atomically, write_json, writing
-from multiplet.metrics import Binned
+from multiplet.intervals import Binned
 from multiplet.model import Model
 from multiplet.progress import Show, Silent
 from multiplet.recipe import open_run

@@ -15,7 +15,7 @@ from multiplet.backbones.nothing import Nothing
 from multiplet.data.mixture import Mixture
 from multiplet.errors import RunError
 from multiplet.evaluation.study_plots import label_efficiency, side_by_side
-from multiplet.metrics import Difference, paired_difference
+from multiplet.intervals import Difference, paired_difference
 from multiplet.model import ShippedObjective
 from multiplet.recipe import Recipe, open_run
 from multiplet.tasks.angle_scores import opening_angles

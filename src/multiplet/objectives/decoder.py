@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from multiplet.backbones.transformer import Block, Rotary, Transformer
+from multiplet.dimensions import Width
 from multiplet.layers import RMSNorm, Rotation, Vector
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.draws import Draws
 from multiplet.errors import RecipeError
 from multiplet.heads import NoiseHead
 from multiplet.layers import full_precision
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 from multiplet.representation.tokens import Shape, Tokens
 
 CONTEXT_FREE = "noise_without_context"

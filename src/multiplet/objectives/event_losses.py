@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multiplet.errors import NonFiniteError
-from multiplet.metrics import Estimate, bootstrap
+from multiplet.intervals import Estimate, bootstrap
 from multiplet.representation.tokens import Tokens
 
 

@@ -14,7 +14,7 @@ from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
-from multiplet.metrics import Measured
+from multiplet.intervals import Measured
 from multiplet.objectives.decoder import CrossDecoder
 from multiplet.objectives.diffusion import Diffusion, DiffusionNet
 from multiplet.objectives.event_losses import event_losses, means

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
+from multiplet.intervals import Measured
 from multiplet.layers import Linear, full_precision
-from multiplet.metrics import Measured
 from multiplet.objectives.event_losses import event_losses, means
 from multiplet.representation.orders import sort
 from multiplet.representation.tokens import Shape, Tokens, gather

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 
 _KEY = 32  # numbers that a pulse and a pointer at it are compared by
 _LEAST = 1e-12  # of a probability

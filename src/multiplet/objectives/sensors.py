@@ -20,8 +20,8 @@ from multiplet.draws import FIXED, Draws
 from multiplet.encoder import Encoder, Hidden
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector, masked_mean
+from multiplet.intervals import Measured, bootstrap, like_weights, weight_rows
 from multiplet.layers import Linear, Vector, full_precision
-from multiplet.metrics import Measured, bootstrap, like_weights, weight_rows
 from multiplet.objectives.event_losses import event_losses, means
 from multiplet.objectives.pointing import Pointing
 from multiplet.representation.telescope import PLACE

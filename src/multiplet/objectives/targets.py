@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from multiplet.dimensions import Width
 from multiplet.draws import Draws
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, full_precision
-from multiplet.parametrisation import Parametrisation, Width
+from multiplet.parametrisation import Parametrisation
 from multiplet.representation.tokens import Shape, Tokens
 
 

@@ -9,7 +9,8 @@ from multiplet.backbones.mamba import Mamba
 from multiplet.backbones.mamba2 import Mamba2
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
-from multiplet.encoder import Encode, Fourier
+from multiplet.embedding import Fourier
+from multiplet.encoder import Encode
 from multiplet.errors import RecipeError
 from multiplet.model import ShippedObjective
 from multiplet.objectives.neighbours import NextNeighbours

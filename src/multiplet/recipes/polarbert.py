@@ -11,7 +11,8 @@ from multiplet.backbones.transformer import Transformer
 from multiplet.data.batches import Batches
 from multiplet.data.events import Events
 from multiplet.data.mixture import Mixture
-from multiplet.encoder import Backbone, Concatenate, Encode, Fourier, Where
+from multiplet.embedding import Concatenate, Fourier, Where
+from multiplet.encoder import Backbone, Encode
 from multiplet.errors import RecipeError
 from multiplet.model import ShippedObjective
 from multiplet.objectives.pointing import Pointing

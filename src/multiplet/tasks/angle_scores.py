@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from multiplet.errors import DataError
+from multiplet.intervals import Binned, Estimate, Measured, bootstrap
 from multiplet.kinematics import opening_angle, unit_vector
-from multiplet.metrics import Binned, Estimate, Measured, bootstrap
 
 FEWEST = 5  # events below which nothing is measured on them
 COVERAGES = (0.5, 0.68, 0.9)

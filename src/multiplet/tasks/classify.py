@@ -16,17 +16,9 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector
+from multiplet.intervals import Measured, bootstrap
 from multiplet.layers import Linear, full_precision
-from multiplet.metrics import (
-    Measured,
-    Rejection,
-    accuracy,
-    auc_one_versus_one,
-    bootstrap,
-    confusion,
-    rejection,
-    two_class_score,
-)
+from multiplet.metrics import Rejection, accuracy, auc_one_versus_one, confusion, rejection, two_class_score
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 

@@ -16,9 +16,9 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import event_vector
+from multiplet.intervals import Measured
 from multiplet.kinematics import angles, unit_vector
 from multiplet.layers import full_precision
-from multiplet.metrics import Measured
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.angle_scores import measure_angles
 from multiplet.tasks.labels import event_label, require_truth

@@ -16,8 +16,8 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import DataError, RecipeError
 from multiplet.heads import event_vector
+from multiplet.intervals import Measured, bootstrap
 from multiplet.layers import full_precision
-from multiplet.metrics import Measured, bootstrap
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.angle_scores import FEWEST, median_in_bins, powers, quantile
 from multiplet.tasks.labels import event_label, require_truth

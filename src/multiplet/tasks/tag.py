@@ -16,8 +16,8 @@ from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
 from multiplet.heads import masked_mean
+from multiplet.intervals import Measured, bootstrap, like_weights, weight_rows
 from multiplet.layers import full_precision
-from multiplet.metrics import Measured, bootstrap, like_weights, weight_rows
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 

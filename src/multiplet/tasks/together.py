@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
-from multiplet.metrics import Measured
+from multiplet.intervals import Measured
 from multiplet.objectives.masked import Masked
 from multiplet.objectives.neighbours import NextNeighbours
 from multiplet.objectives.sensors import MaskedSensors

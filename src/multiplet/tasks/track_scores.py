@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from multiplet.metrics import Binned, Estimate, Measured, bootstrap
+from multiplet.intervals import Binned, Estimate, Measured, bootstrap
 from multiplet.track_metrics import (
     NONE,
     Matches,

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiplet.adapters import Attention, LayerMix, perceptron
+from multiplet.dimensions import declare_vector
 from multiplet.draws import Draws
 from multiplet.encoder import Encoder
 from multiplet.errors import RecipeError
+from multiplet.intervals import Measured
 from multiplet.layers import LayerNorm, full_precision
-from multiplet.metrics import Measured
-from multiplet.parametrisation import Parametrisation, declare_vector
+from multiplet.parametrisation import Parametrisation
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 from multiplet.tasks.matching import Weights, one_hot_tracks, track_losses
