@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from multiplet.data.batches import Batches, load, sequential
-from multiplet.objectives.event_losses import FIXED
+from multiplet.draws import FIXED
 from multiplet.recipes.polarbert import polarbert
 from multiplet.representation.telescope import MODULES
 from multiplet.representation.tokens import Tokens

@@ -8,9 +8,12 @@ import pytest
 from tests import tiny
 from tests.toys import write_toys
 
+from multiplet.backbones.nothing import Nothing
 from multiplet.campaign import study
 from multiplet.data.events import Events
+from multiplet.embedding import Fourier, Learned
 from multiplet.errors import DataError, RecipeError, RunError
+from multiplet.evaluation.study import WAYS, _way
 from multiplet.objectives.masked import Masked
 from multiplet.optim import AdamW
 from multiplet.recipe import Recipe
@@ -151,10 +154,13 @@ def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
 
 
 def test_controls_see_the_same_labels_and_steps() -> None:
-    made = tpc_controls("", labels=(30, 90), seeds=2, skip=5, encoders=("nothing",))
-    assert len(made) == 3 * 2 * 2
+    made = tpc_controls("", labels=(30, 90), seeds=2, skip=5, encoders=("nothing", "features"))
+    assert len(made) == 3 * 2 * 2 * 2
     for name, recipe in made.items():
-        task, _, labels, seed = name.split("-")
+        task, way, labels, seed = name.split("-")
+        assert isinstance(recipe.encoder.backbone, Nothing)
+        assert isinstance(recipe.encoder.features, Learned if way == "features" else Fourier)
+        assert _way(recipe) == WAYS["Features" if way == "features" else "Nothing"]
         count, number = int(labels), int(seed[1:])
         assert recipe.data == Events("data/tpc", 5 + count * number, count)
         assert recipe.train.steps == (400 if task == "tracks" else 200)

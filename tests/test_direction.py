@@ -15,7 +15,7 @@ from multiplet.cloud import Cloud
 from multiplet.data.events import Events
 from multiplet.draws import Draws
 from multiplet.encoder import Encode
-from multiplet.errors import DataError, RecipeError
+from multiplet.errors import DataError, NonFiniteError, RecipeError
 from multiplet.kinematics import angles, opening_angle, unit_vector
 from multiplet.model import Model
 from multiplet.parametrisation import MuP
@@ -94,6 +94,13 @@ def test_a_loss_at_kappa_zero_is_that_of_knowing_nothing_and_can_be_learned_from
     torch.testing.assert_close(v.grad, -n)
     huge = VonMisesFisher()(torch.tensor([[0.0, 0.0, 1e4]]), torch.tensor([[0.0, 0.0, 1.0]]))
     assert float(huge) == pytest.approx(math.log(2 * math.pi / 1e4), abs=1e-2)
+    far = torch.tensor([[0.0, 0.0, 3e6], [0.0, 0.0, 1e20]], requires_grad=True)
+    lost = VonMisesFisher()(far, torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3))
+    lost.sum().backward()
+    assert float(lost[0].detach()) == pytest.approx(math.log(2 * math.pi / 3e6), abs=1e-3)
+    assert lost.isfinite().all()
+    assert far.grad is not None
+    assert far.grad.isfinite().all()
     assert float(Angular(weight=2.0)(torch.tensor([[5.0, 0.0, 0.0]]), n)) == pytest.approx(2 * math.acos(0.6), abs=1e-6)
 
 
@@ -129,6 +136,16 @@ def table_of(shift: np.ndarray, **more: np.ndarray) -> dict[str, np.ndarray]:
     zenith = np.full(len(shift), 0.5)
     return {"azimuth": azimuth, "zenith": zenith, "found_azimuth": azimuth, **more,
             "found_zenith": zenith + np.radians(shift)}  # fmt: skip
+
+
+def test_a_direction_that_is_no_number_does_not_pass_for_a_missing_label() -> None:
+    table = table_of(np.zeros(8))
+    table["azimuth"][0] = np.nan  # no label
+    table["found_azimuth"][0] = np.nan
+    assert measure_angles(table, "azimuth", "zenith").metrics["mean angle (°)"].value == pytest.approx(0, abs=1e-6)
+    table["found_zenith"][5] = np.nan
+    with pytest.raises(NonFiniteError, match="found_zenith is not finite for 1 of 7 .* the first in row 5"):
+        measure_angles(table, "azimuth", "zenith")
 
 
 def test_metrics_and_bins_are_those_of_angles_known_beforehand() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from multiplet.data.arrow import write_events
 from multiplet.data.columns import Column, Columns
-from multiplet.data.events import Dataset, Events
+from multiplet.data.events import SPLITS, Dataset, Events
 from multiplet.data.mixture import Mixture
 from multiplet.draws import Draws
 from multiplet.errors import DataError, RecipeError
@@ -140,14 +140,15 @@ def test_labels_on_one_folder_and_none_on_the_other_train_in_one_run(folders: di
     recipe = make_recipe("direction", given)
     assert isinstance(recipe.objective, Together)
     model = recipe.build(recipe.data.open().schema)
-    cloud = recipe.data.open().read("train", np.arange(110))
+    assert recipe.data.open().size("train") == 90 + 4 * 20  # labelled ones come round, to be about as many
+    cloud = recipe.data.open().read("train", np.arange(170))
     model.represent.fit(cloud)
     tokens, draws = model.tokens(cloud), Draws(0, 0)
     losses, weights = model(tokens, draws), model.objective.weights(tokens, draws)
     assert set(losses) == {"sensors.sensor", "sensors.charge", "direction.angle", "direction.von_mises_fisher"}
     assert all(value.isfinite().all() for value in losses.values())
-    assert int(weights["direction.angle"].sum()) == 20
-    assert int(weights["sensors.charge"].sum()) == 110
+    assert int(weights["direction.angle"].sum()) == 80
+    assert int(weights["sensors.charge"].sum()) == 170
     assert train(recipe, tmp_path / "run", progress=False).step == 2
     metrics = evaluate(tmp_path / "run")
     assert metrics["events"] == 40
@@ -160,6 +161,42 @@ def test_labels_on_one_folder_and_none_on_the_other_train_in_one_run(folders: di
     alone = evaluate(tmp_path / "run", data=folders["simulated"])
     assert alone["events"] == 20
     assert read_json(tmp_path / "run" / "metrics.json")["data"] == folders["simulated"]
+
+
+def test_truth_of_what_is_called_unlabelled_is_not_read(folders: dict[str, str], tmp_path: Path) -> None:
+    write_waves(
+        tmp_path / "measured", 90, 20, labelled=True, seed=10
+    )  # a simulation, or a sample with labels of others
+    given = [f"data={folders['simulated']}", f"unlabelled={tmp_path / 'measured'}", "labels=20", *SMALL]
+    data = make_recipe("direction", given).data.open()
+    without = make_recipe("direction", [given[0], f"unlabelled={folders['measured']}", *given[2:]]).data.open()
+    for split in SPLITS:
+        places = np.arange(data.size(split))
+        cloud, expected = data.read(split, places), without.read(split, places)
+        for name, values in expected.truth.items():
+            torch.testing.assert_close(cloud.truth[name], values, equal_nan=True)
+        assert cloud.truth["azimuth"].isnan().tolist() == (cloud.truth["source"] == 0).tolist()
+    again = pickle.loads(pickle.dumps(data))
+    assert again.read("train", np.arange(170)).truth["azimuth"].isnan().sum() == 90
+
+
+def test_smaller_folders_come_round_in_training_alone(folders: dict[str, str]) -> None:
+    mixture = Mixture(
+        {"measured": Events(folders["measured"]), "simulated": Events(folders["simulated"], 3, 20)}, even=True
+    )
+    data = mixture.open()
+    assert [data.size(split) for split in SPLITS] == [90 + 80, 40, 40]
+    cloud = data.read("train", np.arange(170))
+    mine = cloud.truth["source"] == 1
+    ids, count = np.unique(cloud.event["event_id"][mine].numpy(), return_counts=True)
+    assert (len(ids), set(count)) == (20, {4})
+    first = cloud.event["event_id"][mine][:20]
+    assert len(set(first.tolist())) == 20  # all once before any comes again
+    assert mine[:17].sum() == 8
+    assert len(data.lengths("train")) == 170
+    assert data.lengths("train").tolist() == cloud.mask.sum(1).tolist()
+    with pytest.raises(RecipeError, match="'simulation' is none of the sources"):
+        Mixture(mixture.sources, unlabelled=("simulation",))
 
 
 def test_a_run_goes_on_where_its_folders_were_moved_to(folders: dict[str, str], tmp_path: Path) -> None:

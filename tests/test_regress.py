@@ -11,7 +11,7 @@ from multiplet.cloud import Cloud
 from multiplet.data.events import Events
 from multiplet.draws import Draws
 from multiplet.encoder import Encode
-from multiplet.errors import DataError, RecipeError
+from multiplet.errors import DataError, NonFiniteError, RecipeError
 from multiplet.model import Model
 from multiplet.parametrisation import MuP
 from multiplet.recipes.polarbert import TOKENS
@@ -80,6 +80,8 @@ def test_metrics_are_errors_known_beforehand() -> None:
         "share within a factor of 2": 0.75,
     })  # fmt: skip
     assert all(e.low <= e.value <= e.high for e in found.metrics.values())
+    with pytest.raises(NonFiniteError, match="found_energy is not finite for 1 of 80"):
+        net.measure(table | {"found_energy": np.append(np.inf, table["found_energy"][1:])})
     error, size = found.binned
     assert sum(error.counts) == 80
     assert error.outside == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,15 +22,21 @@ SOURCE = "source"  # the truth column that says which folder an event is from
 class Mixture:
     """The events of several folders, spread evenly among each other in every split.
 
-    Measured columns must be the same in all. Truth that a folder lacks is NaN, or -1 for whole numbers: no label. The
-    truth column "source" says which folder an event is from.
+    Measured columns must be the same in all. Truth that a folder lacks is NaN, or -1 for whole numbers: no label. That
+    of folders named in `unlabelled` is not read even where it is there. The truth column "source" says which folder an
+    event is from. With `even` the training events of smaller folders come round several times in an epoch, as often as
+    a whole number of times brings them nearest to those of the largest from below.
     """
 
     sources: Mapping[str, Events]
+    unlabelled: tuple[str, ...] = ()
+    even: bool = False
 
     def __post_init__(self) -> None:
         if len(self.sources) < 2:
             raise RecipeError(f"Mixture.sources are {sorted(self.sources)}: name two folders at least")
+        if unknown := [name for name in self.unlabelled if name not in self.sources]:
+            raise RecipeError(f"Mixture.unlabelled: {unknown[0]!r} is none of the sources {sorted(self.sources)}")
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={events}" for name, events in self.sources.items())
@@ -55,15 +61,18 @@ class Mixture:
 
     def open(self) -> MixedFiles:
         """The dataset; DataError where a folder cannot be used, or does not go with the others."""
-        return MixedFiles({name: events.open() for name, events in self.sources.items()})
+        return MixedFiles({name: events.open() for name, events in self.sources.items()}, self.unlabelled, self.even)
 
 
 class MixedFiles:
     """Mixture, opened: a dataset of the events of all sources."""
 
-    def __init__(self, sources: Mapping[str, EventFiles]) -> None:
-        self.sources = dict(sources)
-        schemas = {name: {column.name: column for column in files.schema} for name, files in self.sources.items()}
+    def __init__(self, sources: Mapping[str, EventFiles], unlabelled: Sequence[str] = (), even: bool = False) -> None:
+        self.sources, self.unlabelled, self.even = dict(sources), tuple(unlabelled), even
+        schemas = {
+            name: {column.name: column for column in files.schema if not (column.truth and name in unlabelled)}
+            for name, files in self.sources.items()
+        }
         if faults := list(_faults(schemas)):
             raise DataError("these folders cannot be mixed: " + "; ".join(faults))
         every = {name: column for schema in schemas.values() for name, column in schema.items()}
@@ -72,19 +81,21 @@ class MixedFiles:
         self.schema = (*kept, source)
         self._places: dict[Split, tuple[np.ndarray, np.ndarray]] = {split: self._spread(split) for split in SPLITS}
 
-    def __reduce__(self) -> tuple[type[MixedFiles], tuple[dict[str, EventFiles]]]:
-        return MixedFiles, (self.sources,)
+    def __reduce__(self) -> tuple[type[MixedFiles], tuple[dict[str, EventFiles], tuple[str, ...], bool]]:
+        return MixedFiles, (self.sources, self.unlabelled, self.even)
 
     def _spread(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """The source of each event, (events,), and its place there: each source's events at equal distances."""
-        sizes = [files.size(split) for files in self.sources.values()]
+        held = [files.size(split) for files in self.sources.values()]
+        rounds = [max(held) // size if size and self.even and split == "train" else 1 for size in held]
+        sizes = [size * times for size, times in zip(held, rounds, strict=True)]
         source = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
-        local = np.concatenate([np.arange(size) for size in sizes])
-        order = np.argsort((local + 0.5) / np.repeat(sizes, sizes), kind="stable")
-        return source[order], local[order]
+        place = np.concatenate([np.arange(size) for size in sizes])
+        order = np.argsort((place + 0.5) / np.repeat(sizes, sizes), kind="stable")
+        return source[order], (place % np.repeat(held, sizes))[order]
 
     def size(self, split: Split) -> int:
-        """How many events a split holds."""
+        """How many events a split holds; in training, those that come round count as often."""
         return len(self._places[split][0])
 
     def lengths(self, split: Split) -> np.ndarray:
@@ -112,7 +123,8 @@ class MixedFiles:
             mine, there = torch.from_numpy(rows[number]), part.mask.shape[1]
             mask[mine, :there] = part.mask
             made[SOURCE][mine] = number
-            for name, values in (part.points | part.event | part.truth).items():
+            truth = {} if list(self.sources)[number] in self.unlabelled else part.truth
+            for name, values in (part.points | part.event | truth).items():
                 if values.dim() == 2 and name in made:
                     made[name][mine, :there] = values
                 elif name in made:

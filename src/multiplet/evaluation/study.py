@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from multiplet.backbones.nothing import Nothing
 from multiplet.data.mixture import Mixture
+from multiplet.embedding import Learned
 from multiplet.errors import RunError
 from multiplet.evaluation.study_plots import label_efficiency, side_by_side
 from multiplet.intervals import Difference, paired_difference
@@ -33,6 +34,7 @@ WAYS = {
     "FrozenRandom": "frozen at random",
     "Scratch": "from scratch",
     "Nothing": "without an encoder",
+    "Features": "on features alone",
 }
 
 
@@ -95,12 +97,15 @@ def _labels(recipe: Recipe, task: ShippedObjective) -> int:
     if not isinstance(recipe.data, Mixture):
         return recipe.data.take if recipe.data.take is not None else recipe.data.open().size("train")
     label = task.azimuth if isinstance(task, Direction) else getattr(task, "label", "")
-    sources = recipe.data.open().sources.values()
-    return sum(files.size("train") for files in sources if label in {column.name for column in files.schema})
+    opened = recipe.data.open()
+    with_labels = [files for name, files in opened.sources.items() if name not in opened.unlabelled]
+    return sum(files.size("train") for files in with_labels if label in {column.name for column in files.schema})
 
 
 def _way(recipe: Recipe) -> str:
-    name = "Nothing" if isinstance(recipe.encoder.backbone, Nothing) else type(recipe.adapt).__name__
+    name = type(recipe.adapt).__name__
+    if isinstance(recipe.encoder.backbone, Nothing):
+        name = "Features" if isinstance(recipe.encoder.features, Learned) else "Nothing"
     return WAYS.get(name, name)
 
 

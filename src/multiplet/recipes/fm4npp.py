@@ -95,8 +95,9 @@ def _adapter(name: str, task: ShippedObjective, about: str) -> Callable[..., Rec
 
     `encoder` says what the adapter reads: "frozen", as usual, or "tuned", the one of `run`; "random", one of the same
     shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing", the
-    embedded points. `labels` is how many labelled events to train on (0: all), from place `skip` of the training split
-    on.
+    embedded points, with φ, η and r in fine steps; "features", the four features through one linear map, about what the
+    paper calls AdapterOnly. `labels` is how many labelled events to train on (0: all), from place `skip` of the
+    training split on.
 
         multiplet train {name} runs/{name} run=runs/fm4npp labels=300
     """

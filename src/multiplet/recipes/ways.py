@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from multiplet.backbones.nothing import Nothing
+from multiplet.embedding import Learned
 from multiplet.errors import RecipeError
 from multiplet.model import ShippedObjective
 from multiplet.recipe import Recipe, open_run
@@ -13,15 +14,15 @@ from multiplet.spec import did_you_mean
 from multiplet.transfer import Adapt, FineTune, Frozen, FrozenRandom, Scratch
 
 CARRIED: dict[str, Callable[[str], Adapt]] = {"tuned": FineTune, "frozen": Frozen, "random": FrozenRandom}
-WAYS = (*CARRIED, "scratch", "nothing")
+WAYS = (*CARRIED, "scratch", "nothing", "features")
 
 
 def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], Recipe]) -> Recipe:
     """A recipe for this task, with the representation and the encoder of a run, or of `fresh` without one.
 
     `encoder` is "tuned" or "frozen", the one of the run; "random", one of the same shape that was never trained,
-    frozen; "scratch", one trained with the labels alone; "nothing", the embedded points. RecipeError for another one,
-    and where a run is needed and not given.
+    frozen; "scratch", one trained with the labels alone; "nothing", the embedded points; "features", one learned linear
+    map of the features, no more. RecipeError for another one, and where a run is needed and not given.
     """
     if encoder not in WAYS:
         raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, WAYS)})")
@@ -33,7 +34,9 @@ def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], R
 def in_way(encoder: str, task: ShippedObjective, base: Recipe, run: str) -> Recipe:
     """`put_to` for the recipe of a run that need not be there before this recipe is trained."""
     encode = base.encoder
-    if encoder == "nothing":
+    if encoder in ("nothing", "features"):
         encode = replace(encode, backbone=Nothing(encode.backbone.width), event=False)
+    if encoder == "features":
+        encode = replace(encode, features=Learned())
     adapt = CARRIED[encoder](run) if encoder in CARRIED else Scratch()
     return replace(base, encoder=encode, objective=task, adapt=adapt, seed=0)

@@ -10,6 +10,7 @@ import numpy as np
 from multiplet.errors import DataError
 from multiplet.intervals import Binned, Estimate, Measured, bootstrap
 from multiplet.kinematics import opening_angle, unit_vector
+from multiplet.tasks.labels import require_found
 
 FEWEST = 5  # events below which nothing is measured on them
 COVERAGES = (0.5, 0.68, 0.9)
@@ -18,7 +19,11 @@ ENERGY = "energy"  # a truth column in GeV; bins in it where the events have one
 
 
 def opening_angles(table: Mapping[str, np.ndarray], azimuth: str, zenith: str) -> np.ndarray:
-    """Degrees between the true and the found direction of each event, (rows,); NaN where it has no label."""
+    """Degrees between the true and the found direction of each event, (rows,); NaN where it has no label.
+
+    Raises NonFiniteError where what was found is no direction.
+    """
+    require_found(table, azimuth, zenith)
     true, found = (
         unit_vector(table[prefix + azimuth].astype(float), table[prefix + zenith].astype(float))
         for prefix in ("", "found_")

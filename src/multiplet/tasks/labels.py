@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from multiplet.errors import RecipeError
+from multiplet.errors import NonFiniteError, RecipeError
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
@@ -27,3 +30,18 @@ def event_label(tokens: Tokens, name: str) -> Float[Tensor, " B"]:
     if label.dim() != 1:
         raise RecipeError(f"{name} is truth of points, one number each: this task takes a number an event")
     return label.to(torch.float32)
+
+
+def require_found(table: Mapping[str, np.ndarray], *names: str) -> None:
+    """Raise NonFiniteError where events (rows,) with all these labels were given a prediction that is not finite.
+
+    Such events would pass for events without a label, and the rest for all of them.
+    """
+    labelled = np.logical_and.reduce([np.isfinite(table[name].astype(float)) for name in names])
+    for name in names:
+        bad = labelled & ~np.isfinite(table[f"found_{name}"].astype(float))
+        if bad.any():
+            raise NonFiniteError(
+                f"found_{name} is not finite for {bad.sum()} of {labelled.sum()} labelled events, the first in row "
+                f"{int(np.argmax(bad))}: the model overflows on them, so nothing is measured"
+            )

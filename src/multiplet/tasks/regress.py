@@ -20,7 +20,7 @@ from multiplet.intervals import Measured, bootstrap
 from multiplet.layers import full_precision
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.tasks.angle_scores import FEWEST, median_in_bins, powers, quantile
-from multiplet.tasks.labels import event_label, require_truth
+from multiplet.tasks.labels import event_label, require_found, require_truth
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,11 @@ class RegressNet(nn.Module):
 
 
 def errors(table: Mapping[str, np.ndarray], label: str, log: bool) -> tuple[np.ndarray, str]:
-    """found - true of each event, of log10 with `log`, NaN without a label; and what that is the error of."""
+    """found - true of each event, of log10 with `log`, NaN without a label; and what that is the error of.
+
+    Raises NonFiniteError where what was found is no number.
+    """
+    require_found(table, label)
     true, found = (table[name].astype(float) for name in (label, f"found_{label}"))
     return (np.log10(found / true), f"log10 {label}") if log else (found - true, label)
 
