@@ -144,7 +144,7 @@ def test_a_direction_that_is_no_number_does_not_pass_for_a_missing_label() -> No
     table["found_azimuth"][0] = np.nan
     assert measure_angles(table, "azimuth", "zenith").metrics["mean angle (°)"].value == pytest.approx(0, abs=1e-6)
     table["found_zenith"][5] = np.nan
-    with pytest.raises(NonFiniteError, match="found_zenith is not finite for 1 of 7 .* the first in row 5"):
+    with pytest.raises(NonFiniteError, match=r"found_zenith is not finite for 1 of 7 .* the first in row 5"):
         measure_angles(table, "azimuth", "zenith")
 
 

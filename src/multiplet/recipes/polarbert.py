@@ -169,10 +169,11 @@ def _on_events(name: str, task: Direction | Regress, about: str) -> Callable[...
     `encoder` says what the head reads: "tuned", as usual, or "frozen", the encoder of `run`; "random", one of the same
     shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing", the
     embedded pulses; "features", the same with one linear map of the features. Without a run `width`, `depth`,
-    `backbone` and `tokens` are those of polarbert. `labels` is how many labelled events to train on (0: all), from place
-    `skip` of the training split on. `unlabelled` is a folder of other events, measured ones for instance, on which the encoder goes on to learn without labels in the same steps,
-    with the loss it was pretrained with added; truth they may have is not read, and the smaller of both samples comes
-    round as often as makes them about even. The rate was not tuned; published for millions of labels: 1.5e-5.
+    `backbone` and `tokens` are those of polarbert. `labels` is how many labelled events to train on (0: all), from
+    place `skip` of the training split on. `unlabelled` is a folder of other events, measured ones for instance, on
+    which the encoder goes on to learn without labels in the same steps, with the loss it was pretrained with added;
+    truth they may have is not read, and the smaller of both samples comes round as often as makes them about even. The
+    rate was not tuned; published for millions of labels: 1.5e-5.
 
         multiplet train {name} runs/{name} run=runs/polarbert labels=10000
     """
