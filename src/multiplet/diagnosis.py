@@ -20,7 +20,7 @@ _PACKAGES = {
     "multiplet": "", "torch": "", "numpy": "", "pyarrow": "", "scipy": "", "scikit-learn": "", "safetensors": "",
     "schedulefree": "", "vector-quantize-pytorch": "", "pythia8mc": "simulate jets", "fastjet": "simulate jets",
     "awkward": "simulate jets", "numba": "simulate jets", "uproot": "convert of ROOT files",
-    "h5py": "convert of HDF5 files",
+    "h5py": "convert of HDF5 files", "mamba-ssm": "no verb: its GPU kernels scan faster",
 }  # fmt: skip
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
           "NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NNODES", "SLURM_NTASKS",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multiplet.backbones.fused import announced
 from multiplet.checkpoint import newest, write_checkpoint
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches, Plan, Work, cut_parts, load
@@ -129,6 +130,7 @@ class _Loop:
             "parameters": counts, "adapt": account, "groups": self.optimiser.table(),
             "parametrisation": to_dict(self.recipe.encoder.param), "train_events": self.dataset.size("train"),
             "steps_per_epoch": self.plan.steps_per_epoch, "references": dict(self.model.objective.references),
+            "scans": announced(self.group.device),
         })  # fmt: skip
         self.say.say(f"{account}; parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items() if v))
 

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from multiplet.backbones import fused
+
 LOG2E = math.log2(math.e)  # exp2 is vectorised where exp may go through a slower library: four times on one CPU here
 RUN = 16  # tokens that one stretch takes one after the other, in step with the other stretches
 STRETCHES = 16  # stretches side by side, at least, where an event is long enough
@@ -37,8 +39,11 @@ def selective_scan(
     """y for a rate A of its own for each channel and state; `enter` is B, `leave` is C, `step` is Δ >= 0.
 
     An event is cut into segments, a segment into stretches of `RUN` tokens. All stretches of a segment go through their
-    tokens in step: once from zero, to learn where each ends, and once from where the one before it ended.
+    tokens in step: once from zero, to learn where each ends, and once from where the one before it ended. On a GPU a
+    fused kernel does it where there is one.
     """
+    if (y := fused.selective(x, step, rate, enter, leave)) is not None:
+        return y
     length = x.shape[1]
     if x.numel() == 0:
         return x * step
@@ -67,6 +72,8 @@ def head_scan(
     leave: Float[Tensor, "B L N"],
 ) -> Float[Tensor, "B L H P"]:
     """y for one rate A a head, as matrix products: attention with decay within chunks, a state from chunk to chunk."""
+    if (y := fused.heads(x, step, rate, enter, leave)) is not None:
+        return y
     length = x.shape[1]
     if x.numel() == 0:
         return x * step[..., None]
