@@ -114,6 +114,58 @@ def test_an_event_alone_and_with_more_padding_gives_the_same() -> None:
     assert net.weights(tokens, Draws(0, 0))["dice"].tolist() == [1, 0, 1, 1]
 
 
+def test_points_go_to_the_surest_query_that_calls_itself_a_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Query 0 owns all points and calls itself empty; 1 is less sure to be a track than 2. The last stage decides."""
+    net, encoder = net_of(queries=3)
+    kind = torch.tensor([[[5.0, 0.0], [0.0, 0.2], [0.0, 4.0]]])
+    owned = torch.tensor([[[9.0, 9.0, 9.0, 9.0], [3.0, 0.5, -9.0, 1.0], [-9.0, 0.0, 2.0, 0.6]]])
+    tokens = tokens_of((4,))
+    monkeypatch.setattr(net, "stages", lambda encoder, tokens: [(-kind, -owned), (kind, owned)])
+    found = net.predict(encoder, tokens)
+    assert found["found"].tolist() == [[1, 2, 2, 2]]  # of the second point: 0.55 · 0.62 < 0.98 · 0.50
+    track, own = kind.softmax(-1)[0, :, 1], owned.sigmoid()[0]
+    expected = torch.stack([track[1] * own[1, 0], *(track[2] * own[2, 1:])])
+    torch.testing.assert_close(found["score"][0], expected)
+    monkeypatch.setattr(net, "stages", lambda encoder, tokens: [(kind, owned), (0.0 * kind, owned)])
+    assert net.predict(encoder, tokens)["found"].tolist() == [[-1] * 4]  # no query calls itself a track
+
+
+def test_every_stage_counts_and_is_matched_anew() -> None:
+    net, encoder = net_of(layers=3)
+    tokens = tokens_of()
+    tracks = one_hot_tracks(tokens.truth["track"], tokens.mask)
+    with torch.no_grad():
+        losses, stages = net(encoder, tokens, Draws(0, 0)), net.stages(encoder, tokens)
+        parts = [track_losses(*stage, tracks, tokens.mask, net.spec.weigh) for stage in stages]
+    assert len(parts) == 4  # before the first layer, and after each
+    for name, value in losses.items():
+        torch.testing.assert_close(value, sum(part[name] for part in parts))
+    assert not torch.allclose(parts[0]["dice"], parts[-1]["dice"])
+
+
+def test_queries_look_where_the_stage_before_saw_their_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, encoder = net_of()
+    tokens, biases, found = tokens_of(), [], []
+    for layer in net.layers:
+        forward = layer.forward
+        monkeypatch.setattr(layer, "forward", lambda q, p, bias, go=forward: biases.append(bias) or go(q, p, bias))
+    with torch.no_grad():
+        found = net.stages(encoder, tokens)
+        for bias, (_, owned) in zip(biases, found[:-1], strict=True):
+            expected = owned.sigmoid().clamp(min=1e-6).log()
+            real = tokens.mask[:, None].expand_as(owned)
+            torch.testing.assert_close(bias[real], expected[real], atol=1e-4, rtol=1e-4)
+            assert (bias[~real] < -1e8).all()
+        layer, points = net.layers[0], torch.randn(1, 5, 32)
+        q = torch.randn(1, 6, 32)
+        only = torch.full((1, 6, 5), -1e9)
+        only[:, :, 2] = 0.0  # all look at the third point alone
+        moved = points.clone()
+        moved[:, [0, 1, 3, 4]] += 10.0
+        torch.testing.assert_close(layer(q, points, only), layer(q, moved, only))
+        assert not torch.allclose(layer(q, points, 0 * only), layer(q, moved, 0 * only))
+
+
 def test_it_learns_to_separate_tracks_and_to_say_that_a_query_is_empty() -> None:
     net, encoder = net_of()
     optimiser = torch.optim.Adam([*encoder.parameters(), *net.parameters()], 3e-3)

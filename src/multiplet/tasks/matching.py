@@ -95,7 +95,7 @@ def _pair_costs(
 
 
 def _assign(cost: Float[Tensor, "B Q T"], real: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """The query of each track, none twice; tracks that are not real get any. One copy to the CPU a batch."""
+    """The query of each track, none twice; tracks that are not real get any. One copy to the CPU a stage."""
     numbers, counts = cost.cpu().numpy(), real.sum(1).tolist()
     query = np.zeros(real.shape, np.int64)
     for event, tracks in enumerate(counts):
