@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from multiplet.data.events import SPLITS, Dataset, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
+from multiplet.evaluation.hidden_sensors import references
 from multiplet.evaluation.sampling import FILE, can_sample, sample_back
 from multiplet.evaluation.sampling_scores import measure
 from multiplet.evaluation.scores import require_same, score
@@ -40,8 +41,9 @@ def evaluate(
     Writes predictions.parquet and metrics.json into the run folder and gives what the latter holds. The former has one
     row an event, in file order: its index, how many points it has, its columns and truth, and the predictions; columns
     of the events called score_…, as the latter are, are left out. A masked objective that gives hidden points back does
-    so for `sample` of the events (sampled.parquet). Raises RunError for a folder that is no run,
-    DataError for an empty split and for events that do not fit or lack what the objective measures by.
+    so for `sample` of the events (sampled.parquet); beside hidden sensors stand `references`. Raises RunError for a
+    folder that is no run, DataError for an empty split and for events that do not fit or lack what the objective
+    measures by.
     """
     opened = open_run(run, known)
     model = opened.model().to(pick_device(device))
@@ -63,6 +65,7 @@ def evaluate(
     start = time.monotonic()
     table = score(model, dataset, split, list(keep), show or Silent())
     measured = model.objective.measure(table)
+    estimates = measured.metrics | references(model, dataset, split)
     with writing(predictions := opened.path / "predictions.parquet", then=""):
         write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
     sampled = _sample(opened.path, model, dataset, split, sample, show or Silent())
@@ -80,7 +83,7 @@ def evaluate(
                 "is_bound": e.is_bound,
                 "about": f"{e.level:.0%} bootstrap over events",
             }
-            for name, e in measured.metrics.items()
+            for name, e in estimates.items()
         },
     }
     if measured.confusion is not None:
