@@ -68,16 +68,33 @@ def track_losses(
         )
     sure = kind.log_softmax(-1)
     dice, focal = _pair_costs(owned, tracks, mask)
-    with torch.no_grad():
-        cost = weigh.dice * dice + weigh.focal * focal - weigh.kind * sure[..., 1:].exp()
-        query = _assign(cost.nan_to_num(0.0), real)  # (B, T)
+    query = _assign(weigh.dice * dice + weigh.focal * focal - weigh.kind * sure[..., 1:].exp(), real)
     pairs = {"dice": weigh.dice * dice, "focal": weigh.focal * focal}
     found = {
         name: value.gather(1, query[:, None]).squeeze(1).masked_fill(~real, 0.0).sum(1) for name, value in pairs.items()
     }
-    taken = torch.zeros(kind.shape[:2], device=kind.device).scatter_add_(1, query, real.float()) > 0
+    taken = _taken(query, real, kind.shape[1])
     loss = torch.where(taken, -weigh.kind * sure[..., 1], -weigh.empty * sure[..., 0])
     return {"class": loss.sum(1), **found}
+
+
+@torch.no_grad()
+def matched(
+    kind: Float[Tensor, "B Q 2"],
+    owned: Float[Tensor, "B Q S"],
+    tracks: Float[Tensor, "B T S"],
+    mask: Bool[Tensor, "B S"],
+    weigh: Weights,
+) -> Bool[Tensor, "B Q"]:
+    """Which queries stand for a track by the pairing of `track_losses`, which truth decides."""
+    real, (dice, focal) = tracks.any(-1), _pair_costs(owned, tracks, mask)
+    cost = weigh.dice * dice + weigh.focal * focal - weigh.kind * kind.softmax(-1)[..., 1:]
+    return _taken(_assign(cost, real), real, kind.shape[1])
+
+
+def _taken(query: Int[Tensor, "B T"], real: Bool[Tensor, "B T"], queries: int) -> Bool[Tensor, "B Q"]:
+    """Which of so many queries are that of a real track."""
+    return torch.zeros(len(query), queries, device=query.device).scatter_add_(1, query, real.float()) > 0
 
 
 def _pair_costs(
@@ -96,7 +113,7 @@ def _pair_costs(
 
 def _assign(cost: Float[Tensor, "B Q T"], real: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """The query of each track, none twice; tracks that are not real get any. One copy to the CPU a stage."""
-    numbers, counts = cost.cpu().numpy(), real.sum(1).tolist()
+    numbers, counts = cost.detach().nan_to_num(0.0).cpu().numpy(), real.sum(1).tolist()
     query = np.zeros(real.shape, np.int64)
     for event, tracks in enumerate(counts):
         rows, columns = linear_sum_assignment(numbers[event, :, :tracks])
