@@ -28,7 +28,7 @@ EVENTS = 100
 
 
 def answers(run: Path, data: str, events: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Of each event: true tracks, what the run finds, what matched queries would; AUC; queries that are called tracks."""
+    """Of each event: true tracks, what the run finds, what matched queries would; AUC; queries called tracks."""
     model = open_run(run).model()
     net = model.objective
     assert isinstance(net, TracksNet), f"{run} finds no tracks"
