@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from multiplet.data.events import SPLITS
 from multiplet.data.formats import FORMATS, Format, find
 from multiplet.data.formats.jetclass import write_root
 from multiplet.data.formats.sources import Chunk
+from multiplet.data.splits import check_shares, published_splits
 from multiplet.errors import CorruptError, DataError, RunError
 from test_formats_root import simulated
 from toys import toy_jets
@@ -57,6 +59,17 @@ class Selected:
 def kinds(folder: Path, events: int = 200) -> list[Path]:
     """Files of two kinds, two of each."""
     paths = [folder / f"{name}.arrow" for name in ("HToBB_000", "HToBB_001", "ZToQQ_000", "ZToQQ_001")]
+    for number, path in enumerate(paths):
+        write_events(path, toy_jets(events + number, number, most=8), {})
+    return paths
+
+
+def published(folder: Path, events: int = 60) -> list[Path]:
+    """Files of two kinds in folders of three splits, as JetClass comes."""
+    names = [
+        f"{split}/{kind}_000.arrow" for split in ("train_100M", "val_5M", "test_20M") for kind in ("HToBB", "ZToQQ")
+    ]
+    paths = [folder / name for name in (*names, "train_100M/HToBB_001.arrow")]
     for number, path in enumerate(paths):
         write_events(path, toy_jets(events + number, number, most=8), {})
     return paths
@@ -188,10 +201,12 @@ def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fractions", [(0.7, 0.25, 0.05), "published"])
 def test_stopped_at_every_write_and_resumed_it_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fractions: Any, after: bool
 ) -> None:
-    paths, run = kinds(tmp_path, 60), (Selected(least=550), (0.7, 0.25, 0.05), 40)
+    paths = published(tmp_path / "in", 40)[::2] if fractions == "published" else kinds(tmp_path, 60)
+    run = (Selected(least=550), fractions, 40)
     few_at_a_time(monkeypatch)
     convert(run[0], paths, tmp_path / "whole", *run[1:])
     real, wanted = os.replace, held(tmp_path / "whole")
@@ -215,7 +230,7 @@ def test_stopped_at_every_write_and_resumed_it_gives_the_same_bytes(
             monkeypatch.setattr(files.os, "replace", real)
         convert(run[0], paths, out, *run[1:])
         assert held(out) == wanted
-    assert write > 18  # several files, a journal after each, a record
+    assert write > (18 if fractions != "published" else 12)  # several files, a journal after each, a record
 
 
 def test_what_is_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,6 +378,86 @@ def test_one_conversion_at_a_time_in_a_folder(tmp_path: Path) -> None:
     convert(find("events"), paths, tmp_path / "out")
     with files.held(tmp_path / "out"):  # what is finished needs no lock: it may lie where nobody writes
         assert not convert(find("events"), paths, tmp_path / "out").new
+
+
+def test_published_splits_stay_as_they_are(tmp_path: Path) -> None:
+    """Every event of a file is in the split of its folder, which the record says of each source."""
+    paths, out = published(tmp_path / "in"), tmp_path / "out"
+    made = convert(find("events"), paths, out, "published", shard_events=50)
+    counts = {"train": 60 + 61 + 66, "validation": 62 + 63, "test": 64 + 65}
+    assert made.events == counts
+    assert (sorted(each.name for each in out.iterdir() if each.is_dir())) == sorted(counts)
+    record = json.loads((out / "convert.json").read_text())
+    assert record["fractions"] == "published"
+    assert [(each["name"], each["split"]) for each in record["sources"]] == [
+        ("test_20M/HToBB_000.arrow", "test"),
+        ("test_20M/ZToQQ_000.arrow", "test"),
+        ("train_100M/HToBB_000.arrow", "train"),
+        ("train_100M/HToBB_001.arrow", "train"),
+        ("train_100M/ZToQQ_000.arrow", "train"),
+        ("val_5M/HToBB_000.arrow", "validation"),
+        ("val_5M/ZToQQ_000.arrow", "validation"),
+    ]
+    for split, numbers in (("train", (0, 1, 6)), ("validation", (2, 3)), ("test", (4, 5))):
+        ids = np.concatenate([read_events(path).values["event_id"] for path in sorted((out / split).glob("*.arrow"))])
+        wanted = np.concatenate([toy_jets(60 + number, number, most=8).values["event_id"] for number in numbers])
+        assert sorted(ids) == sorted(wanted)
+    before = held(out)
+    assert not convert(find("events"), paths[::-1], out, "published", shard_events=50).new
+    with pytest.raises(DataError, match=r"fractions was 'published', is \[0.8, 0.1, 0.1\]"):
+        convert(find("events"), paths, out, shard_events=50)
+    assert held(out) == before
+    again = convert(find("events"), sorted(out.glob("*/*.arrow")), tmp_path / "again", "published")
+    assert again.events == counts
+
+
+def test_a_file_that_moved_to_another_split_is_noticed(tmp_path: Path) -> None:
+    """Also where its name from the innermost folder is what it was."""
+    path, out = tmp_path / "train" / "0.arrow", tmp_path / "out"
+    write_events(path, toy_jets(20), {})
+    assert convert(find("events"), [path], out, "published").events == {"train": 20, "validation": 0, "test": 0}
+    path.parent.rename(tmp_path / "test")
+    with pytest.raises(DataError, match=r"another conversion \(0.arrow was for train, is for test\)"):
+        convert(find("events"), [tmp_path / "test" / "0.arrow"], out, "published")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("labeled/train/spacepoints_000.npz", "train"),
+        ("labeled/validation/spacepoints.npz", "validation"),
+        ("Pythia/val_5M/HToBB_120.root", "validation"),
+        ("top/val.h5", "validation"),
+        ("top/Test.h5", "test"),
+        ("testing/0.root", "test"),
+        ("training-set/training_3.root", "train"),
+        ("valid/trainer.root", "validation"),
+    ],
+)
+def test_the_split_is_what_file_or_folder_is_called_by(name: str, split: str) -> None:
+    assert published_splits({name: Path("/data") / name}) == {name: split}
+
+
+def test_files_without_one_published_split_are_refused() -> None:
+    folder = Path("/data")
+    names = ("train/0.root", "HToBB/0.root", "test/HToBB/0.root", "validated/0.root", "test/train_0.root")
+    with pytest.raises(DataError, match="say none or several") as caught:
+        published_splits({name: folder / name for name in names})
+    for name, said in zip(names, ("", "none", "none", "none", "train and test"), strict=True):
+        assert (f"{folder / name} ({said})" in str(caught.value)) == bool(said)
+    with pytest.raises(DataError, match="and 15 more"):
+        published_splits({str(n): folder / f"{n}.root" for n in range(20)})
+    for wrong in ("publisht", (0.5, 0.5)):
+        with pytest.raises(DataError, match="three numbers such as"):
+            check_shares(wrong)
+
+
+def test_the_command_keeps_published_splits(tmp_path: Path) -> None:
+    given = ["convert", "events", *map(str, published(tmp_path / "in", 10)), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*given, "--fractions", "published"])
+    assert result.exit_code == 0
+    assert "91 events in" in result.stdout
+    assert "train 37, validation 25, test 29" in result.stdout
 
 
 def test_files_of_one_name_in_several_folders_take_turns() -> None:

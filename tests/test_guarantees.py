@@ -327,8 +327,9 @@ def event_file(folder: Path) -> Written:
 def spacepoints(folder: Path) -> Written:
     rng = np.random.default_rng(0)
     np.savez(folder / "spacepoints.npz", data=rng.uniform(0, 9, (60, 4)).astype(np.float32), size=np.full(12, 5))
-    for name, last in (("track_ids", 9), ("pid_labels", 4), ("noise_tags", 1)):
-        np.savez(folder / f"{name}.npz", data=rng.integers(0, last + 1, 60))
+    tracks = rng.integers(0, 10, 60)
+    for name, label in (("track_ids", tracks), ("pid_labels", tracks % 5), ("noise_tags", tracks % 2)):
+        np.savez(folder / f"{name}.npz", data=label)
     return FORMATS["tpcpp"], folder / "spacepoints.npz"
 
 

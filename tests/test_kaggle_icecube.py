@@ -17,7 +17,7 @@ import pytest
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.convert import convert
 from multiplet.data.events import EventFiles
-from multiplet.data.formats import FORMATS, find
+from multiplet.data.formats import FORMATS, find, kaggle_events
 from multiplet.data.formats.kaggle_icecube import KaggleIceCube
 from multiplet.errors import DataError
 
@@ -55,10 +55,10 @@ def write(folder: Path, pulses: Arrays, meta: Arrays, batch: int = 3, split: str
     (folder / split).mkdir(exist_ok=True, parents=True)
     path = folder / split / f"batch_{batch}.parquet"
     pq.write_table(pa.table(pulses), path, **options)
-    other = events((2, 5), seed=9)[1]
-    parts = [
-        pa.table({name: other[name] for name in meta} | {"batch_id": np.full(2, n)}) for n in (batch - 1, batch + 1)
-    ]
+    parts = []
+    for n in (batch - 1, batch + 1):
+        other = events((2, 5), n, seed=9 + n)[1]
+        parts.append(pa.table({name: other[name] for name in meta}))
     parts.insert(1, pa.table(meta))
     pq.write_table(
         pa.concat_tables(parts, promote_options="permissive"), folder / f"{split}_meta.parquet", row_group_size=4
@@ -292,6 +292,7 @@ EVENT_FAULTS: dict[str, tuple[str, Callable[[np.ndarray], Any], str]] = {
     "degrees": ("azimuth", np.degrees, "azimuth of event .* is no angle in rad"),
     "zenith below": ("zenith", lambda a: poke(a, 5, -0.1), "zenith of event .* is no angle in rad"),
     "labels in float16": ("zenith", lambda a: a.astype(np.float16), "zenith is float16, which cannot hold it"),
+    "an infinite id": ("event_id", lambda a: poke(a, 3, np.inf, "f8"), "event_id is inf somewhere, no whole number"),
     "another batch": ("batch_id", lambda a: a + 5, "has no event of batch 3"),
 }
 
@@ -304,6 +305,74 @@ def test_faults_of_events_are_refused(home: Path, fault: str) -> None:
     table = pa.table(meta | {name: change(meta[name])})
     pq.write_table(table, home / "train_meta.parquet")
     refused(path, match)
+
+
+def table_of(ids: np.ndarray, events_of_batch: int = 10, **options: Any) -> Arrays:
+    """A table with these ids, so many in each batch from 1 on, of one pulse each."""
+    place = np.arange(len(ids)) % events_of_batch
+    return {
+        "batch_id": np.arange(len(ids)) // events_of_batch + 1,
+        "event_id": ids,
+        "first_pulse_index": place,
+        "last_pulse_index": place,
+    } | options
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32", "float64"])
+@pytest.mark.parametrize("rows", [3, 8, 1000])
+@pytest.mark.parametrize("rising", [True, False])
+def test_an_event_in_two_batches_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, rising: bool, rows: int, dtype: str
+) -> None:
+    """Wherever both stand, whatever is read at a time, and in whatever batch it is looked for: one id, both batches."""
+    monkeypatch.setattr(kaggle_events, "_ROWS", rows)
+    monkeypatch.setattr(kaggle_events, "_AT_ONCE", rows)
+    geometry(home)
+    ids = np.arange(100, 160, 2)
+    ids = ids if rising else np.random.default_rng(5).permutation(ids)
+    pulses = events((10,))[0] | {"event_id": ids[20:30]}
+    path = write(home, pulses, table_of(ids), 3)
+    meta = home / "train_meta.parquet"
+    pq.write_table(pa.table(table_of(ids.astype(dtype))), meta)
+    assert read(path).values["event_id"].tolist() == ids[20:30].tolist()
+    for first, second in ((3, 4), (0, 12), (9, 10), (7, 18)):
+        pq.write_table(pa.table(table_of(poke(ids, second, ids[first]).astype(dtype))), meta)
+        where = "1" if second < 10 else "1 and batch 2"
+        refused(path, f"train_meta.parquet: event_id {ids[first]}(.0)? is there 2 times, in batch {where}: name each")
+
+
+def test_rows_without_an_id_hide_no_other_that_is_there_twice(home: Path) -> None:
+    """A batch is not refused for what other batches lack, but for an event that is in two of them."""
+    geometry(home)
+    ids = np.arange(30)
+    pulses = events((10,))[0] | {"event_id": ids[20:30]}
+    path = write(home, pulses, table_of(ids), 3)
+    for lacking in (pa.array(ids, mask=ids < 5), pa.array(np.where(ids < 5, np.nan, ids))):
+        pq.write_table(pa.table(table_of(lacking)), home / "train_meta.parquet")
+        assert len(read(path)) == 10
+    pq.write_table(pa.table(table_of(pa.array(poke(ids, 6, 14), mask=ids < 5))), home / "train_meta.parquet")
+    refused(path, "event_id 14 is there 2 times, in batch 1 and batch 2")
+
+
+def test_all_events_are_looked_at_once_however_many_batches_are_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometry(home)
+    ids = np.arange(30)
+    pulses = events((10,))[0]
+    paths = [
+        write(home, pulses | {"event_id": ids[low : low + 10]}, table_of(ids), batch)
+        for batch, low in ((1, 0), (2, 10), (3, 20))
+    ]
+    looks, real = [], kaggle_events._rise
+    monkeypatch.setattr(kaggle_events, "_rise", lambda path: looks.append(path) or real(path))
+    pq.write_table(pa.table(table_of(ids)), home / "train_meta.parquet")
+    for path in (*paths, *paths):
+        assert len(read(path)) == 10
+    assert looks == [home / "train_meta.parquet"]
+    pq.write_table(pa.table(table_of(poke(ids, 14, 4))), home / "train_meta.parquet")  # another table
+    for path in paths:
+        refused(path, "event_id 4 is there 2 times, in batch 1 and batch 2")
 
 
 def test_missing_columns_and_files(tmp_path: Path) -> None:

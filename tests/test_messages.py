@@ -252,6 +252,7 @@ CASES = [
     case("a file of another format", "convert", "jetclass", "mine.root", "--out", "new"),
     case("a ROOT file for an HDF5 format", "convert", "top", "mine.root", "--out", "new"),
     case("fractions that are no numbers", *TABLE, "mine.root", "--out", "new", "--fractions", "0.8,0.2"),
+    case("published splits that no file is called by", *TABLE, "mine.root", "--out", "new", "--fractions", "published"),
     case("fractions out of range", *TABLE, "mine.root", "--out", "new", "--fractions", "0.8,0.3,-0.1"),
     case("no event is kept", *TABLE, "mine.root", "--out", "new", first=said("label:", "select: [met > 1e6]\nlabel:")),
     case("a folder that holds something else", *TABLE, "mine.root", "--out", "events"),

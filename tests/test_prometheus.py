@@ -341,6 +341,50 @@ def test_faults_are_refused(tmp_path: Path, fault: str, layout: str) -> None:
     refused(LAYOUTS[layout](tmp_path, photons, truth), match)
 
 
+FILES = {  # name of the file, the tables it holds, and what stands before the names of their columns
+    "nested": ("run_photons.parquet", ("photons", "mc_truth"), True),
+    "flat": ("total_7.parquet", ("photons",), False),
+    "flat, truth": ("mc_truth_7.parquet", ("mc_truth",), False),
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("layout", FILES)
+def test_half_precision_is_refused(tmp_path: Path, layout: str, legacy: bool) -> None:
+    """One error for all columns of a file that it would spoil, whether one is so or all are."""
+    file, tables, dotted = FILES[layout]
+    photons, truth = renamed(*simulate()) if legacy else simulate()
+    columns = {"photons": photons, "mc_truth": truth}
+    rough = {LEGACY[name] if legacy else name for name in ("interaction", "initial_state_type")}
+    spoilt = [
+        (t, name) for t in tables for name in columns[t] if name not in rough | ({"event_no"} if dotted else set())
+    ]
+    assert len(spoilt) == {"nested": 12, "flat": 7, "flat, truth": 7}[layout]
+    for some in (*([one] for one in spoilt), spoilt):
+        written = {name: dict(held) for name, held in columns.items()}
+        for t, name in some:
+            written[t][name] = (columns[t][name] / 10).astype(np.float16)
+        with pytest.raises(DataError, match=r"another layout\? Take the file as published") as caught:
+            list(Prometheus().chunks((nested if dotted else flat)(tmp_path, *written.values())))
+        said = str(caught.value).split(": is this")[0].removeprefix(f"{tmp_path / file}: ").split("; ")
+        names = [f"{t}.{name}" if dotted else name for t, name in some]
+        assert sorted(said) == sorted(f"{name} is float16, which cannot hold it" for name in names)
+
+
+@pytest.mark.parametrize("layout", ["nested", "flat"])
+def test_charges_and_codes_may_be_of_half_precision(tmp_path: Path, layout: str) -> None:
+    photons, truth = simulate()
+    photons["charge"] = np.full(sum(COUNTS), 1.5)
+    made = {"nested": nested, "flat": flat}[layout]
+    expected = read(made(tmp_path, photons, truth))[0]
+    for name in ("interaction", "initial_state_type"):
+        truth[name] = truth[name].astype(np.float16)
+    photons["charge"] = photons["charge"].astype(np.float16)
+    found = read(made(tmp_path, photons, truth))[0]
+    for name, values in expected.values.items():
+        assert np.array_equal(found.values[name], values), name
+
+
 @pytest.mark.parametrize("charge", [np.nan, 0.0, -1.0])
 def test_faults_of_charges(tmp_path: Path, charge: float) -> None:
     photons, truth = simulate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,12 @@ from multiplet.optim import AdamW
 from multiplet.parametrisation import MuP, Standard
 from multiplet.recipe import Train
 from multiplet.recipes.polarbert import polarbert
+from multiplet.representation import telescope
 from multiplet.representation.features import Feature, SymLog
 from multiplet.representation.merging import BySensor
 from multiplet.representation.represent import Represent
 from multiplet.representation.selection import Subsample
-from multiplet.representation.telescope import IDS, IN_TIME, PLACE, POSITION, PULSES, SENSORS, TOTAL_CHARGE, Pulses
+from multiplet.representation.telescope import ICE, IDS, IN_TIME, PLACE, POSITION, PULSES, SENSORS, TOTAL_CHARGE, Pulses
 from multiplet.representation.tokenizers import Id
 from multiplet.representation.tokens import Tokens
 from multiplet.training import train
@@ -41,6 +43,8 @@ SET = Transformer(32, 2, head_dim=8, group=1, position=None)
 PLAIN = Represent(PULSES, Pulses(), IN_TIME, ids=IDS, event_targets=(TOTAL_CHARGE,))
 PLACED = replace(PLAIN, features=(*PULSES, *POSITION))
 MERGED = replace(PLAIN, features=SENSORS, merge=BySensor(8))
+ICED = replace(PLAIN, features=(*PULSES, *ICE))
+IN_ICE = tuple(feature.name for feature in ICE)
 SHAPE = PLAIN.build(SCHEMA).shape
 WAYS = [
     pytest.param(PLAIN, (), Concatenate(), True, SET, id="pulses"),
@@ -49,6 +53,8 @@ WAYS = [
     ),
     pytest.param(PLACED, PLACE, Concatenate(0.25), True, SET, id="with-places"),
     pytest.param(MERGED, PLACE, Sum(), True, SET, id="sensors"),
+    pytest.param(ICED, IN_ICE, Concatenate(0.25), True, SET, id="with-ice"),
+    pytest.param(replace(MERGED, features=(*SENSORS, *ICE)), (*PLACE, *IN_ICE), Sum(), True, SET, id="sensors-in-ice"),
 ]
 
 
@@ -76,11 +82,16 @@ def model_of(
         represent, encode, objective or MaskedSensors(tied=told, pointing=Pointing(3) if told else None), SCHEMA, seed=3
     )
     model.represent.fit(cloud)
-    with torch.no_grad():  # away from the zeros that readouts start at
-        for number, parameter in enumerate(model.parameters() if shaken else ()):
-            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
-            parameter += 0.3 * noise / max(parameter.shape[-1:] or (1,)) ** 0.5
-    return model.eval()
+    return (shake(model) if shaken else model).eval()
+
+
+@torch.no_grad()
+def shake(model: Model) -> Model:
+    """Away from the zeros that readouts start at."""
+    for number, parameter in enumerate(model.parameters()):
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+        parameter += 0.3 * noise / max(parameter.shape[-1:] or (1,)) ** 0.5
+    return model
 
 
 def test_only_pulses_that_are_not_auxiliary_are_hidden_and_as_many_as_asked_for() -> None:
@@ -136,6 +147,34 @@ def test_hidden_sensors_cannot_be_recovered(
     assert torch.equal(logits(tokens), logits(changed))
     seen = {**tokens.ids, "sensor_id": torch.where(hide | ~tokens.mask, tokens.ids["sensor_id"], 7)}
     assert not torch.equal(logits(tokens), logits(replace(tokens, ids=seen)))
+
+
+def test_a_recipe_with_ice_as_its_docstring_says_hides_it_with_the_sensor(cloud: Cloud) -> None:
+    """From the pulses on: those that are hidden are given each other's sensors and places."""
+    made = {"polarbert": lambda: polarbert(width=32, depth=1), "replace": replace, "Concatenate": Concatenate}
+    code = (telescope.__doc__ or "").split(":\n\n", 1)[1]
+    exec(textwrap.dedent(code), vars(telescope) | made, made)
+    recipe = made["recipe"]
+    assert recipe.represent.features == (*PULSES, *POSITION, *ICE)
+    model = recipe.build(SCHEMA)
+    model.represent.fit(cloud)
+    shake(model).eval()
+    tokens, net, draws = model.tokens(cloud), model.objective, Draws(1, 2)
+    hide = net.hidden(tokens, draws)
+
+    def moved(which: torch.Tensor) -> Tokens:
+        pulses = torch.zeros_like(cloud.mask).scatter(1, tokens.index, which)
+        new = {
+            n: cloud.points[n].masked_scatter(pulses, cloud.points[n][pulses].flip(0)) for n in ("sensor_id", *PLACE)
+        }
+        return model.tokens(replace(cloud, points=cloud.points | new))
+
+    hidden, seen = moved(hide), moved(tokens.mask & ~hide)
+    ice = [model.represent.shape.columns.index(name) for name in IN_ICE]
+    assert (hidden.x[hide][:, ice] != tokens.x[hide][:, ice]).any(0).all()
+    found = [net.logits(model.encoder, net.encode(model.encoder, t, hide), t, hide) for t in (tokens, hidden, seen)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("backbone", [GRU(32, 1), Mamba(32, 1, bidirectional=True)])
@@ -295,7 +334,7 @@ def test_a_selection_is_drawn_anew_in_every_step_of_training_and_nowhere_else(
     evaluate(tmp_path / "run")
     assert [draws for training, draws in heard if training] == [Draws(5, 0), Draws(5, 1), Draws(5, 2)]
     assert {draws for training, draws in heard if not training} == {None}
-    assert len(heard) == 5  # one validation, one evaluation
+    assert len(heard) == 6  # one validation, one evaluation, one of the references beside it
 
 
 def test_predictions_say_how_often_and_how_far_the_likeliest_sensor_is_wrong(cloud: Cloud) -> None:
@@ -375,6 +414,9 @@ def test_measures_are_means_over_events_and_over_pulses(cloud: Cloud) -> None:
         (lambda c: model_of(c, None, PLACED), r"\['x', 'y', 'z'\] give away which sensor"),
         (lambda c: model_of(c, None, PLACED, ("x", "y"), Sum()), r"\['z'\] give away"),
         (lambda c: model_of(c, None, replace(PLAIN, features=(Feature("z", SymLog()),))), r"\['symlog_z'\] give away"),
+        (lambda c: model_of(c, None, ICED), r"\['log_ice_scattering', 'log_ice_absorption'\] give away"),
+        (lambda c: model_of(c, None, ICED, IN_ICE[1:], Sum()), r"\['log_ice_scattering'\] give away"),
+        (lambda c: model_of(c, None, replace(PLAIN, features=(Feature("ice_absorption"),))), "absorption'. give away"),
         (lambda c: model_of(c, None, replace(PLAIN, event_targets=())), r"event_targets=\(TOTAL_CHARGE,\)"),
         (lambda c: MaskedSensors().build(Encode(SET).build(SHAPE), SHAPE), "name it in Encode.ids"),
     ],

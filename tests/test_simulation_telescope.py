@@ -13,11 +13,12 @@ from multiplet.data.arrow import read_events
 from multiplet.data.columns import Columns, concatenate
 from multiplet.data.orientation import light_direction
 from multiplet.errors import DataError
+from multiplet.ice import SURFACE
 from multiplet.simulation import telescope_muons as muons
 from multiplet.simulation import telescope_pulses as readout
 from multiplet.simulation.blocks import Generator, simulate
 from multiplet.simulation.telescope import SCHEMA, Telescope
-from multiplet.simulation.telescope_array import SURFACE, Modules, ideal_ice, ideal_modules, read_ice, read_modules
+from multiplet.simulation.telescope_array import Modules, ideal_ice, ideal_modules, read_ice, read_modules
 from multiplet.simulation.telescope_events import LIGHT_SPEED, Sources, draw_neutrinos, hadronic_light, light, origin
 from multiplet.simulation.telescope_light import GROUP_INDEX, Light, PhotoElectrons, delay, visible
 

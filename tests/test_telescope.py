@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from multiplet.representation.selection import Subsample, first_of_each
 from multiplet.representation.telescope import CHARGE_CENTRE, IDS, IN_TIME, SENSORS, TOTAL_CHARGE, Pulses
 from multiplet.representation.tokenizers import Id, places_of
 from multiplet.representation.tokens import gather
+from multiplet.simulation.telescope_array import ideal_ice
 from toy_pulses import COUNTS, SCHEMA, pulse_cloud
 
 
@@ -54,6 +56,68 @@ def test_features_have_the_published_scales() -> None:
     assert torch.equal(
         tokens.ids["sensor_id"][tokens.mask], gather(cloud.points["sensor_id"], tokens.index)[tokens.mask].long()
     )
+
+
+def ice_at(z: list[float]) -> list[tuple[float, float]]:
+    """Lengths of scattering and absorption from the quantities of pulses at these z."""
+    cloud = pulse_cloud((len(z),))
+    made = Pulses().point(replace(cloud, points=cloud.points | {"z": torch.tensor([z])}))
+    return list(zip(made["ice_scattering"][0].tolist(), made["ice_absorption"][0].tolist(), strict=True))
+
+
+def formula(z: float) -> float:
+    """1/λ = 1/(36 m · 2^((d - 1950)/500)) + 0.178/m · exp(-½((d - 2045)/23)²) at the depth d of z."""
+    depth = 1948.07 - z
+    return 1 / (1 / (36 * 2 ** ((depth - 1950) / 500)) + 0.178 * math.exp(-0.5 * ((depth - 2045) / 23) ** 2))
+
+
+def test_lengths_in_the_ice_are_those_of_the_table_linear_between_and_constant_beyond() -> None:
+    at = [-999.5, -500.5, -97.5, -96.5, 0.5, 123.5, 999.5]  # middles of metres, two of them in the dust
+    for z, (scattering, absorption) in zip(at, ice_at(at), strict=True):
+        assert scattering == pytest.approx(formula(z), rel=1e-6)
+        assert absorption == pytest.approx(3.45 * formula(z), rel=1e-6)
+    between = [
+        (-130.5, 0.25),
+        (-60.5, 0.5),
+        (400.5, 0.875),
+        (-999.5, 0.5),
+        (998.5, 0.75),
+    ]  # above a middle, by how much
+    found = ice_at([low + part for low, part in between])
+    for (low, part), (scattering, absorption) in zip(between, found, strict=True):
+        line = formula(low) + part * (formula(low + 1) - formula(low))
+        assert abs(line / formula(low) - 1) > 2e-4
+        assert scattering == pytest.approx(line, rel=1e-5)
+        assert absorption == pytest.approx(3.45 * line, rel=1e-5)
+    ends = ice_at([-999.5, -999.9, -1000.0, -2500.0, 999.5, 1000.0, 1948.0, 1e6])
+    assert ends[:4] == [ends[0]] * 4
+    assert ends[4:] == [ends[4]] * 4
+    assert ends[0][0] == pytest.approx(143.516, rel=1e-5)  # 36 · 2^((2947.57 - 1950)/500)
+    assert all(math.isnan(length) for length in ice_at([math.nan])[0])
+
+
+def test_lengths_in_the_ice_are_those_that_simulated_light_sees() -> None:
+    z = torch.linspace(-500, 500, 1001)
+    inverse = ideal_ice().along(z.numpy() - 1, z.numpy() + 1)
+    made = torch.tensor(ice_at(z.tolist())).T
+    torch.testing.assert_close(1 / made, torch.from_numpy(np.stack(inverse)).float(), rtol=3e-3, atol=0.0)
+
+
+def test_features_of_the_ice_count_doublings_and_columns_of_that_name_go_first() -> None:
+    cloud = pulse_cloud()
+    spec = of(features=(*telescope.PULSES, *telescope.ICE))
+    tokens = fitted(spec, cloud)(cloud)
+    for event, slot in tokens.mask.nonzero().tolist()[::7]:
+        z = float(cloud.points["z"][event, tokens.index[event, slot]])
+        assert tokens.x[event, slot, 3:].tolist() == pytest.approx([math.log2(formula(z) / 36)] * 2, abs=1e-3)
+    measured = torch.full_like(cloud.points["z"], 72.0)
+    cloud = replace(cloud, points=cloud.points | {"ice_absorption": measured})
+    x = fitted(spec, cloud)(cloud)
+    assert torch.equal(x.x[..., :4], tokens.x[..., :4])
+    assert x.x[x.mask][:, 4].tolist() == pytest.approx([math.log2(72 / 124.2)] * int(x.mask.sum()), abs=1e-5)
+    flat = replace(cloud, points={name: v for name, v in cloud.points.items() if name != "z"})
+    assert "ice_scattering" not in Pulses().point(flat)
+    assert spec.build(SCHEMA).shape.quantities == ("time", "charge", "auxiliary", "z", "z")
 
 
 def test_ids_of_all_sensors_and_whole_times_go_through_unchanged() -> None:

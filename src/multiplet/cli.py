@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from multiplet.errors import STOPPED, MultipletError, printable, refused
+
+if TYPE_CHECKING:
+    from multiplet.data.splits import Published, Shares
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -137,7 +140,9 @@ def convert(
         list[Path], typer.Argument(help="Files to read; for table: MAPPING.yaml, then files or LABEL:'pattern'.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the event files.")],
-    fractions: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = "0.8,0.1,0.1",
+    fractions: Annotated[
+        str, typer.Option(help="Shares of training, validation and test; published: as files or folders are called.")
+    ] = "0.8,0.1,0.1",
 ) -> None:
     """Turn files of a published format, or your own, into event files; stopped, it goes on when called again."""
     from multiplet.data.convert import convert as run
@@ -146,10 +151,7 @@ def convert(
     from multiplet.data.formats.table import table as mapped
     from multiplet.progress import show
 
-    try:
-        train, validation, test = (float(share) for share in fractions.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{fractions!r} are not three numbers such as 0.8,0.1,0.1") from None
+    shares = _shares(fractions)
     reader: Format
     if format == "table":
         mapping, *patterns = sources
@@ -159,7 +161,6 @@ def convert(
     else:
         reader = find(format)
     with closing(show("convert")) as bar:
-        shares = (train, validation, test)
         made = run(reader, sources, out, shares, progress=lambda n, of, e: bar.update(n, of, f"{e} events"))
     _say_cuts(made.cuts)
     verb = "in" if made.new else "were already in"
@@ -167,6 +168,21 @@ def convert(
     _say(f"{sum(made.events.values())} events {verb} {out}: {splits}")
     for doubt in doubts(out):
         _say(f"note: {doubt}")
+
+
+def _shares(text: str) -> Shares | Published:
+    """Shares of the three splits, or the word that stands for those of the files."""
+    from multiplet.data.splits import PUBLISHED
+
+    if text == PUBLISHED:
+        return PUBLISHED
+    try:
+        train, validation, test = (float(share) for share in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} are not three numbers such as 0.8,0.1,0.1, and not {PUBLISHED!r} either"
+        ) from None
+    return train, validation, test
 
 
 @app.command()

@@ -24,6 +24,7 @@ from multiplet.data.journal import (
     name_sources,
     sweep,
 )
+from multiplet.data.splits import PUBLISHED, Published, Shares, check_shares, published_splits, splitter
 from multiplet.data.turns import Cuts, Place, Turns
 from multiplet.errors import DataError
 from multiplet.files import held, write_json, writing
@@ -51,17 +52,19 @@ def convert(
     format: Format,
     sources: Sequence[Path],
     out: Path,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: Shares | Published = (0.8, 0.1, 0.1),
     shard_events: int = 10_000,
     progress: Progress | None = None,
 ) -> Converted:
     """Write the events of all sources, in sorted order of their names, to out/{train,validation,test}/00000.arrow ….
 
     Each event goes to the split that a hash of its number says, so the splits share none and the shares are those of
-    `fractions` up to chance. Files of different kinds, as of one class each, take turns every few events: what is taken
-    from the front of a split then holds all of them. The columns `source_file` and `source_entry` say where an event
-    comes from; `event_id` numbers the events where the format gives no such column. out/convert.json keeps the format
-    and its settings, the sources with their cut flows, and the files with their events.
+    `fractions` up to chance; with "published" in their place it goes to the one that the name of its file or folder
+    begins with, as train_100M/ or val.h5, and published splits stay as they are. Files of different kinds, as of one
+    class each, take turns every few events: what is taken from the front of a split then holds all of them. The
+    columns `source_file` and `source_entry` say where an event comes from; `event_id` numbers the events where the
+    format gives no such column. out/convert.json keeps the format and its settings, the sources with their cut flows
+    and published splits, and the files with their events.
 
     The same conversion gives the same bytes, however often it was stopped and called again; where all is there, nothing
     is done. progress is called with (sources read, sources, events kept so far). Raises DataError where `out` holds
@@ -70,15 +73,15 @@ def convert(
     """
     if not sources or shard_events < 1:
         raise DataError(f"nothing to convert: {len(sources)} files, {shard_events} events in each that is written")
-    if not min(fractions) >= 0 or not abs(sum(fractions) - 1) < 1e-9:
-        raise DataError(f"the shares of training, validation and test are {fractions}: none below 0, with a sum of 1")
+    check_shares(fractions)
     out, paths = Path(out), name_sources(sources)
+    splits = published_splits(paths) if fractions == PUBLISHED else None
     settings = {
         "revision": REVISION,
         "format": format.provenance(),
-        "fractions": list(fractions),
+        "fractions": PUBLISHED if splits else list(fractions),
         "shard_events": shard_events,
-        "sources": hash_sources(paths),
+        "sources": hash_sources(paths, splits),
     }
     record = begun(out / RECORD, settings)
     new = record is None
@@ -115,9 +118,9 @@ def _convert(
     mark, writers = _writers(out, settings)
     turns = Turns(format, paths, mark.place)
     _note(out, settings, mark, writers)
-    edges = np.cumsum(settings["fractions"])[:2]
+    choose = splitter(settings)
     while (batch := turns.batch()) is not None:
-        code = np.searchsorted(edges, _chance(mark.place.events, len(batch)), side="right")
+        code = choose(mark.place.events, batch)
         filled = [writers[split].add(batch.take(np.flatnonzero(code == n)), mark) for n, split in enumerate(SPLITS)]
         mark = Mark(turns.place(), {split: writer.seen for split, writer in writers.items()})
         if any(filled):
@@ -170,17 +173,6 @@ def _sums(out: Path, sources: list[dict[str, str]], place: Place, events: dict[S
         raise DataError(f"{out} holds {each} where {events} of {kept} kept events belong: remove it, and convert again")
     flows = [source | {"cuts": place.finished[number]} for number, source in enumerate(sources)]
     return {"sources": flows, "cuts": cuts, "events": events, "files": files}
-
-
-_GOLDEN, _MIX1, _MIX2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-
-
-def _chance(first: int, events: int) -> np.ndarray:
-    """A number in [0, 1) for each event, a function of its number alone: SplitMix64 (Steele, Lea, Flood, 2014)."""
-    x = np.arange(first + 1, first + events + 1, dtype=np.uint64) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 class _Writer:

@@ -52,8 +52,8 @@ def name_sources(sources: Sequence[Path]) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def hash_sources(paths: Mapping[str, Path]) -> list[dict[str, str]]:
-    """Name and SHA-256 of each source; DataError where two hold the same bytes."""
+def hash_sources(paths: Mapping[str, Path], splits: Mapping[str, Split] | None = None) -> list[dict[str, str]]:
+    """Name and SHA-256 of each source, and its split where they are given; DataError where two hold the same bytes."""
     seen: dict[str, str] = {}
     for name, path in paths.items():
         with reading(path, "its bytes"):
@@ -61,7 +61,9 @@ def hash_sources(paths: Mapping[str, Path]) -> list[dict[str, str]]:
         if digest in seen:
             raise DataError(f"{path} holds the same bytes as {seen[digest]}: their events would be in two splits")
         seen[digest] = name
-    return [{"name": name, "sha256": digest} for digest, name in seen.items()]
+    return [
+        {"name": name, "sha256": digest} | ({"split": splits[name]} if splits else {}) for digest, name in seen.items()
+    ]
 
 
 def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -91,12 +93,20 @@ def _differences(held: dict[str, Any], settings: dict[str, Any]) -> list[str]:
         for each in (held, settings)
     )
     found = [f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in was | now if was.get(key) != now.get(key)]
-    old, new = ({source["name"]: source["sha256"] for source in each["sources"]} for each in (held, settings))
+    old, new = (
+        {source["name"]: (source["sha256"], source.get("split")) for source in each["sources"]}
+        for each in (held, settings)
+    )
     return [
         *found,
         *(f"{name} is new" for name in new if name not in old),
         *(f"{name} is left out" for name in old if name not in new),
-        *(f"{name} has changed" for name in new if name in old and old[name] != new[name]),
+        *(f"{name} has changed" for name in new if name in old and old[name][0] != new[name][0]),
+        *(
+            f"{name} was for {old[name][1]}, is for {split}"
+            for name, (_, split) in new.items()
+            if split and name in old and old[name][1] not in (None, split)
+        ),
     ]
 
 

@@ -1,32 +1,56 @@
-"""Neutrino telescopes: the quantities of pulses, and PolarBERT's features of them and of the sensors that were hit."""
+"""Neutrino telescopes: the quantities of pulses, and PolarBERT's features of them and of the sensors that were hit.
+
+Recipes read PULSES, or SENSORS where a token is a sensor. POSITION says where a sensor is, and ICE how far light goes
+there. Both tell which sensor it is: an encoder that reads them names them in Encode.place, and MaskedSensors hides them
+together with the id. They are then a third part of the embedding, which needs room beside the two others:
+
+    recipe = polarbert()
+    features = (*PULSES, *POSITION, *ICE)
+    place = tuple(feature.name for feature in (*POSITION, *ICE))
+    recipe = replace(
+        recipe,
+        represent=replace(recipe.represent, features=features),
+        encoder=replace(recipe.encoder, place=place, join=Concatenate(0.25)),
+    )
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from multiplet.cloud import Cloud
 from multiplet.data.columns import EVENT_NAMES
+from multiplet.ice import LEVELS, ideal_inverse_lengths
 from multiplet.representation.features import Feature, Log, Published, SymLog
 from multiplet.representation.orders import Ascending
 from multiplet.representation.tokenizers import Id
 
 MODULES = 5160  # 86 strings of 60
+MADE_OF = {"ice_scattering": "z", "ice_absorption": "z"}  # quantity → what it tells, for it is made of nothing else
+_LENGTHS = torch.from_numpy(1 / np.stack(ideal_inverse_lengths())).float()  # (2, levels): m at each of LEVELS
 
 
 @dataclass(frozen=True)
 class Pulses:
     """Quantities of pulses with the columns sensor_id, time in ns, charge in photo-electrons, auxiliary, x, y, z in m.
 
+    Where there is a z and no column of the name, `ice_scattering` and `ice_absorption` are lengths in m of effective
+    scattering and of absorption in the ice at the sensor. They are those of `multiplet.ice`, whatever ice events were
+    made with; those of other ice come in as columns of these names.
+
     Of the event: how many `pulses` it has, their `total_charge`, and where that lies on average: `charge_x`, `charge_y`
     and `charge_z`, 0 where there is none.
     """
 
     def point(self, cloud: Cloud) -> dict[str, Tensor]:
-        """Name → (B, N): the point columns."""
-        return dict(cloud.points)
+        """Name → (B, N): the point columns, and the lengths in the ice."""
+        made = dict(zip(MADE_OF, _in_ice(cloud.points["z"]), strict=True)) if "z" in cloud.points else {}
+        return made | cloud.points
 
     def event(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B,): the event columns without the identity, and what is summed over all real pulses."""
@@ -37,6 +61,15 @@ class Pulses:
             place = cloud.point(axis).double().masked_fill(~cloud.mask, 0.0)
             summed[f"charge_{axis}"] = ((charge * place).sum(1) / total.clamp(min=1e-9)).float()
         return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES} | summed
+
+
+def _in_ice(z: Tensor) -> Tensor:
+    """Lengths (2, B, N) at z (B, N): linear between the levels, those of the outermost beyond them; of NaN NaN."""
+    lengths = _LENGTHS.to(z.device)
+    place = (z - float(LEVELS[0])).clamp(0, len(LEVELS) - 1)
+    below = place.nan_to_num().long().clamp(max=len(LEVELS) - 2)
+    low = lengths[:, below]
+    return low + (place - below) * (lengths[:, below + 1] - low)
 
 
 # The scales that GraphNeT and PolarBERT use for IceCube. Feature's logarithm is natural: ln q / (3 ln 10) = log10(q)/3,
@@ -52,6 +85,13 @@ PULSES = (
 )
 PLACE = ("x", "y", "z")
 POSITION = tuple(Feature(axis, scale=Published(0.0, 500.0), unit="m") for axis in PLACE)
+
+# How often the length has doubled since that in clear ice at the middle of the telescope, 36 m and 124 m. The ideal ice
+# has 3.45 as the quotient of both everywhere: there one of them says all.
+ICE = tuple(
+    Feature(f"ice_{kind}", Log(), Published(math.log(length), math.log(2)), "m")
+    for kind, length in (("scattering", 36.0), ("absorption", 3.45 * 36.0))
+)
 
 
 def sensor_features(first: int) -> tuple[Feature, ...]:

@@ -17,10 +17,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from multiplet.errors import DataError
+from multiplet.ice import ICE_REACH, LEVELS, SURFACE, ideal_inverse_lengths
 
 PER_STRING = 60
-SURFACE = 1948.07  # z of the surface
-ICE_REACH = 1000  # m up and down to which the ice is known
 _PITCH = 125.0  # m
 _ROWS = (6, 7, 8, 9, 10, 10, 9, 8, 7, 4)  # strings of the lattice
 _CENTRE = 35  # the string around which the infill stands
@@ -127,11 +126,8 @@ def _efficiency(strings: int) -> np.ndarray:
 
 @lru_cache
 def ideal_ice() -> Ice:
-    """Ice that clears with depth, and a layer of dust 2045 m deep; absorption 3.45 times the length of scattering."""
-    depth = SURFACE - (np.arange(-ICE_REACH, ICE_REACH) + 0.5)
-    dust = 0.178 * np.exp(-0.5 * ((depth - 2045) / 23) ** 2)
-    inverse = 1 / (36 * 2 ** ((depth - 1950) / 500)) + dust
-    return _ice(inverse, inverse / 3.45)
+    """Ice that clears with depth, and a layer of dust 2045 m deep."""
+    return _ice(*ideal_inverse_lengths())
 
 
 def read_modules(path: Path) -> Modules:
@@ -175,8 +171,7 @@ def read_ice(path: Path) -> Ice:
     depth, lengths = table["depth"], [table[name] for name in ("scattering", "absorption")]
     if len(depth) < 2 or np.any(np.diff(depth) <= 0) or min(length.min() for length in lengths) <= 0:
         raise DataError(f"{path}: at least two depths, rising, and lengths above 0 are needed")
-    at = SURFACE - (np.arange(-ICE_REACH, ICE_REACH) + 0.5)
-    return _ice(*(1 / np.interp(at, depth, length) for length in lengths))
+    return _ice(*(1 / np.interp(SURFACE - LEVELS, depth, length) for length in lengths))
 
 
 def _table(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multiplet.simulation.telescope_array import ICE_REACH, PER_STRING, Ice, Modules
+from multiplet.ice import ICE_REACH
+from multiplet.simulation.telescope_array import PER_STRING, Ice, Modules
 from multiplet.simulation.telescope_events import LIGHT_SPEED, Neutrinos, Sources
 
 GROUP_INDEX = 1.356

@@ -12,37 +12,26 @@ multiplet convert kaggle_icecube 'FOLDER/train/batch_*.parquet' --out data/icecu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from multiplet.data.columns import IDENTITY, Column
+from multiplet.data.formats.column_types import FLAG, REAL, ROUGH, WHOLE, require_types, whole
 from multiplet.data.formats.constituents import Raw
 from multiplet.data.formats.fields import Table
+from multiplet.data.formats.kaggle_events import INDICES, read_events
 from multiplet.data.formats.parquet_tables import parquet_tables
 from multiplet.data.formats.pulses import pulse_columns
 from multiplet.data.formats.sensor_geometry import KAGGLE, Geometry, read_geometry
-from multiplet.data.formats.sources import Chunk, present, reading
+from multiplet.data.formats.sources import Chunk, present
 from multiplet.data.formats.telescope_layout import DIRECTION, PULSES
 from multiplet.errors import DataError
 
 EVENT = Column(IDENTITY, "", "event", dtype="int64", about="as Kaggle numbers it")
-_INDICES = ("batch_id", IDENTITY, "first_pulse_index", "last_pulse_index")
-_LABELS = ("azimuth", "zenith")
-_WHOLE, _REAL = ("int", "uint", "float64"), ("int", "uint", "float32", "float64")  # float16 would spoil all but charges
-_TYPES = (
-    dict.fromkeys((*_INDICES, "sensor_id"), _WHOLE)
-    | dict.fromkeys(("time", *_LABELS), _REAL)
-    | {"charge": (*_REAL, "float16"), "auxiliary": ("bool", "int", "uint")}
-)
-_PULSE = (IDENTITY, "sensor_id", "time", "charge", "auxiliary")
-_META_ROWS = 1 << 18
+_PULSE = {IDENTITY: WHOLE, "sensor_id": WHOLE, "time": REAL, "charge": ROUGH, "auxiliary": FLAG}
 
 
 @dataclass(frozen=True)
@@ -59,8 +48,8 @@ class KaggleIceCube:
         """All events of one batch, in the order of its pulses; pulses in rising time, whatever the file's order.
 
         Raises DataError for a file that is damaged or of another layout, without table of events or geometry where
-        Kaggle has them, with pulses that belong to no event or to two, events without a pulse or named twice, unknown
-        sensors, and values that no pulse has.
+        Kaggle has them, with pulses that belong to no event or to two, events without a pulse or named twice, be it in
+        another batch of the table, unknown sensors, types that cannot hold what they mean, and values no pulse has.
         """
         source = source.absolute()
         named = re.fullmatch(r"batch_(\d+)", source.stem)
@@ -71,8 +60,8 @@ class KaggleIceCube:
         geometry = read_geometry(_needed(home / KAGGLE, source))
         with parquet_tables(present(source)) as opened:
             table = opened.open("")
-            _check_types(source, {name: field.dtype for name, field in table.fields.items()}, _PULSE)
-            events = _read_events(meta, int(named[1]))
+            require_types(source, {name: field.dtype for name, field in table.fields.items()}, _PULSE)
+            events = read_events(meta, int(named[1]))
             offsets = _offsets(meta, events, source, table.entries)
             rows = _Rows(table, self.pulses)
             low = 0
@@ -89,67 +78,9 @@ def _needed(path: Path, source: Path) -> Path:
     return path
 
 
-def _check_types(source: Path, held: Mapping[str, str], wanted: Sequence[str]) -> None:
-    """DataError, listing every fault, for columns that are missing or whose type cannot hold what they mean."""
-    faults = [
-        f"{name} is {held[name]}, which cannot hold it" if name in held else f"{name} is missing"
-        for name in wanted
-        if not held.get(name, "").startswith(_TYPES[name])
-    ]
-    if faults:
-        raise DataError(f"{source}: {'; '.join(faults)}: is this another layout?")
-
-
-def _read_events(path: Path, batch: int) -> dict[str, np.ndarray]:
-    """Columns of the events of one batch, (events,), by their first pulse; parts of other batches are passed over."""
-    with reading(path, "the Parquet file"):
-        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-    with file:
-        known = [field for field in file.schema_arrow if field.name in (*_INDICES, *_LABELS)]
-        with reading(path, "its schema"):
-            held = {field.name: np.dtype(field.type.to_pandas_dtype()).name for field in known}
-        names = [*_INDICES, *(_LABELS if held.keys() & {*_LABELS} else ())]
-        _check_types(path, held, names)
-        with reading(path, "its rows"):
-            groups = [n for n in range(file.num_row_groups) if _may_hold(file.metadata.row_group(n), batch)]
-            batches = file.iter_batches(_META_ROWS, row_groups=groups, columns=names, use_threads=False)
-            parts = [part.filter(pc.equal(part["batch_id"], batch)) for part in batches]
-    if not any(len(part) for part in parts):
-        raise DataError(f"{path} has no event of batch {batch}: is it the table of others, or the batch renamed?")
-    table = pa.Table.from_batches(parts)
-    if missing := [name for name in names if table[name].null_count]:
-        raise DataError(
-            f"{path}: {', '.join(missing)} of batch {batch}: values are missing (null): every event has one"
-        )
-    events = {name: table[name].to_numpy() for name in names}
-    for name in _INDICES:
-        events[name] = _whole(path, name, events[name])
-    order = np.argsort(events["first_pulse_index"], kind="stable")
-    return {name: value[order] for name, value in events.items()}
-
-
-def _may_hold(group: Any, batch: int) -> bool:
-    """Whether a row group may hold events of a batch, as its statistics say."""
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == "batch_id" and column.is_stats_set and column.statistics.has_min_max:
-            return bool(column.statistics.min <= batch <= column.statistics.max)
-    return True
-
-
-def _whole(source: Path, name: str, values: np.ndarray) -> np.ndarray:
-    """The same as int64; DataError where a number is not whole."""
-    if values.dtype.kind == "f" and (bad := values != np.trunc(values)).any():  # NaN too
-        raise DataError(f"{source}: {name} is {values[np.argmax(bad)]} somewhere, no whole number: correct the file")
-    return values.astype(np.int64)
-
-
 def _offsets(meta: Path, events: Mapping[str, np.ndarray], source: Path, pulses: int) -> np.ndarray:
     """Offsets of the events, (events + 1,); DataError unless each pulse is of one event and each event has its own."""
-    ids, first, last = (events[name] for name in _INDICES[1:])
-    unique, count = np.unique(ids, return_counts=True)
-    if (count > 1).any():
-        raise DataError(f"{meta}: event_id {unique[np.argmax(count > 1)]} is there {count.max()} times: name each once")
+    ids, first, last = (events[name] for name in INDICES[1:])
     if (bad := last < first).any():
         event = int(np.argmax(bad))
         raise DataError(
@@ -172,7 +103,7 @@ class _Rows:
     """The rows of a table, as many at a time as asked for."""
 
     def __init__(self, table: Table, step: int) -> None:
-        self._pieces = table.iterate(_PULSE, step)
+        self._pieces = table.iterate(list(_PULSE), step)
         self._held: dict[str, np.ndarray] = {}
 
     def take(self, count: int) -> dict[str, np.ndarray]:
@@ -191,7 +122,7 @@ def _chunk(
 ) -> Chunk:
     values = rows.take(int(offsets[-1]))
     ids = events[IDENTITY]
-    given = _whole(source, IDENTITY, values.pop(IDENTITY))
+    given = whole(source, IDENTITY, values.pop(IDENTITY))
     labels = [column for column in DIRECTION if column.name in events]
     raw = Raw(source, 0, offsets, values | {column.name: events[column.name] for column in labels}, {}, ids)
     if (bad := given != np.repeat(ids, np.diff(offsets))).any():
@@ -201,6 +132,6 @@ def _chunk(
         raw.refuse("sensor_id", "point", bad, f"is none of the {len(geometry.positions)} in {geometry.source}")
     if (bad := (values["auxiliary"] != 0) & (values["auxiliary"] != 1)).any():
         raw.refuse("auxiliary", "point", bad, "is neither 0 nor 1")
-    raw.values["sensor_id"] = sensor = _whole(source, "sensor_id", sensor)
+    raw.values["sensor_id"] = sensor = whole(source, "sensor_id", sensor)
     raw.values.update(dict(zip("xyz", geometry.positions[sensor].T, strict=True)), event_id=ids)
     return Chunk(pulse_columns(raw, (*PULSES, *labels, EVENT)))

@@ -54,7 +54,8 @@ class Prometheus:
         """All events of one file that have a photon, pulses in rising time.
 
         Raises DataError for a file that is damaged or of another layout, without its truth, with photons of no event
-        or apart, with sensors that the geometry lacks or that are at two places, and for values that no photon has.
+        or apart, with sensors that the geometry lacks or that are at two places, with types that cannot hold what they
+        mean (float16, but for charges), and for values that no photon has.
         """
         geometry = _beside(source)
         for block in blocks(source):

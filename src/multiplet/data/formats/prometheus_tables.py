@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from multiplet.data.columns import count_offsets
+from multiplet.data.formats.column_types import REAL, ROUGH, WHOLE, require_types, whole
 from multiplet.data.formats.fields import Table
 from multiplet.data.formats.parquet_tables import parquet_tables
 from multiplet.data.formats.sources import present, reading
@@ -29,6 +30,11 @@ _TRUTH = "mc_truth"
 _START = b"SQLite format 3\0"
 _POSITION = ("sensor_pos_x", "sensor_pos_y", "sensor_pos_z")
 _MAY_BE = ("string_id", "sensor_string_id", "sensor_id", "charge")  # beside the position and t
+_TYPES = (  # of photons, and of the truth by our names
+    dict.fromkeys((NUMBER, *_MAY_BE[:3]), WHOLE)
+    | dict.fromkeys(("t", *_POSITION, "energy", "azimuth", "zenith", "vertex_x", "vertex_y", "vertex_z"), REAL)
+    | dict.fromkeys(("charge", "type", "interaction"), ROUGH)
+)
 _ROWS = 200_000  # of a flat table at a time
 _EVENTS = 250  # of a nested one: the brightest have a million photons
 _NAMES = {  # in current files, and in legacy ones
@@ -82,9 +88,11 @@ def _nested(table: Table) -> Iterator[Block]:
     name = next((one.rpartition(".")[0] for one in table.fields if one.endswith(f".{_POSITION[0]}")), "photons")
     photons = _photon_names(table.source, {one.removeprefix(f"{name}.") for one in held if one.startswith(f"{name}.")})
     truth = _truth_names(table.source, {one.removeprefix(f"{_TRUTH}.") for one in held})
-    wanted = [f"{name}.{one}" for one in photons] + [f"{_TRUTH}.{one}" for one in truth.values()]
+    wanted = {f"{name}.{one}": _TYPES[one] for one in photons}
+    wanted |= {f"{_TRUTH}.{one}": _TYPES[ours] for ours, one in truth.items()}
+    _require(table, wanted)
     first = 0
-    for arrays in table.iterate(wanted, _EVENTS):
+    for arrays in table.iterate(list(wanted), _EVENTS):
         offsets = arrays[f"{name}.t"].offsets
         for one in photons:
             other = arrays[f"{name}.{one}"].offsets
@@ -99,6 +107,11 @@ def _nested(table: Table) -> Iterator[Block]:
             False,
         )
         first += len(offsets) - 1
+
+
+def _require(table: Table, wanted: Mapping[str, tuple[str, ...]]) -> None:
+    """DataError for all columns whose type cannot hold what they mean."""
+    require_types(table.source, {name: field.dtype for name, field in table.fields.items()}, wanted)
 
 
 def _photon_names(source: Path, held: set[str]) -> list[str]:
@@ -118,6 +131,7 @@ def _truth_names(source: Path, held: set[str]) -> dict[str, str]:
 def _rows(table: Table) -> Iterator[Arrays]:
     """The rows of a flat Parquet file."""
     names = [NUMBER, *_photon_names(table.source, {*table.fields})]
+    _require(table, {name: _TYPES[name] for name in names})
     for arrays in table.iterate(names, _ROWS):
         yield {name: one.values for name, one in arrays.items()}
 
@@ -131,6 +145,7 @@ def _beside(source: Path, name: str) -> Arrays:
     with parquet_tables(path) as opened:
         table = opened.open("")
         names = {NUMBER: NUMBER} | _truth_names(path, {*table.fields})
+        _require(table, {name: _TYPES[ours] for ours, name in names.items()})
         parts = list(table.iterate(list(names.values()), _ROWS))
     truth = {ours: np.concatenate([part[name].values for part in parts]) for ours, name in names.items()}
     return _sorted(path, truth)
@@ -138,10 +153,7 @@ def _beside(source: Path, name: str) -> Arrays:
 
 def _sorted(source: Path, truth: Arrays) -> Arrays:
     """The truth by event number; DataError where two events have one."""
-    number = truth[NUMBER]
-    if (bad := ~(number == np.trunc(number))).any():
-        raise DataError(f"{source}: {NUMBER} is {number[np.argmax(bad)]} somewhere, no whole number: correct the file")
-    order = np.argsort(number, kind="stable")
+    order = np.argsort(whole(source, NUMBER, truth[NUMBER]), kind="stable")
     truth = {name: value[order] for name, value in truth.items()}
     number = truth[NUMBER]
     if (twice := number[1:] == number[:-1]).any():
