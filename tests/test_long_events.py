@@ -1,4 +1,4 @@
-"""Spacepoints in events of 0, 1, 2 and 100,000 points, in one batch or apart: finite, and the same either way."""
+"""Events of 0, 1, 2 and 100,000 points, in one batch or apart: finite, and the same either way."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +13,10 @@ from multiplet.data.columns import Column
 from multiplet.draws import Draws
 from multiplet.model import Model
 from multiplet.recipe import Recipe
-from multiplet.recipes import fm4npp, noise_tagging, track_finding
+from multiplet.recipes import direction, fm4npp, noise_tagging, polarbert, track_finding
 from multiplet.spec import override
+from toy_pulses import SCHEMA as PULSES
+from toy_pulses import pulse_cloud
 
 SCHEMA = (
     *(Column(name, "cm") for name in ("x", "y", "z")),
@@ -85,3 +87,28 @@ def test_a_hundred_thousand_points_pass_the_encoder_and_become_tracks() -> None:
     assert found["found"].shape == (1, MANY)
     assert found["score"].isfinite().all()
     assert found["found"].max() < 10
+
+
+def many_pulses() -> Cloud:
+    """One event of 100,000 pulses of 30 sensors."""
+    parts = pulse_cloud((5000,) * (MANY // 5000))
+    points = {name: value.reshape(1, MANY) for name, value in parts.points.items()}
+    truth = {name: value[:1] for name, value in parts.truth.items()}
+    return Cloud(points, {}, truth, parts.mask.reshape(1, MANY), parts.index[:1])
+
+
+@pytest.mark.parametrize(("tokens", "slots"), [("pulses", MANY), ("subsample", 127), ("sensors", 30)])
+@torch.no_grad()
+def test_a_hundred_thousand_pulses_have_a_direction_and_their_whole_charge(tokens: str, slots: int) -> None:
+    event = many_pulses()
+    recipe = direction(width=16, depth=1, tokens=tokens, backbone="mamba")
+    model = recipe.build(PULSES)
+    model.represent.fit(pulse_cloud())
+    made = model.tokens(event)
+    assert int(made.mask.sum()) == slots
+    found = model.objective.predict(model.encoder, made)
+    assert all(value.isfinite().all() for value in found.values())
+    charge = float(event.points["charge"].double().sum().log10())
+    pretraining = polarbert(width=16, depth=1, tokens=tokens).build(PULSES)
+    pretraining.represent.fit(pulse_cloud())
+    assert float(pretraining.tokens(event).targets["event"]) == pytest.approx(charge - 2, abs=1e-4)  # as scaled

@@ -300,7 +300,8 @@ def test_events_without_a_hidden_pulse_count_nowhere_and_stay_finite(cloud: Clou
 
 def test_it_learns_from_events_without_labels() -> None:
     blind = replace(pulse_cloud((40,) * 16, sensors=3, silent=0.2), truth={})
-    charge = 100 ** (blind.points["sensor_id"].float() - 1)  # the charge gives the sensor away
+    bright = torch.linspace(1, 20, 16)[:, None]  # events differ in total charge
+    charge = bright * 100 ** (blind.points["sensor_id"].float() - 1)  # which of three it is gives the sensor away
     blind = replace(blind, points=blind.points | {"charge": charge})
     ids = (Id("sensor_id", 30), IDS[1])
     model = model_of(blind, represent=replace(PLAIN, ids=ids), param=Standard(), shaken=False)
@@ -316,6 +317,8 @@ def test_it_learns_from_events_without_labels() -> None:
         optimiser.step()
     assert float(losses["sensor"].detach().mean()) < 0.5 < math.log(3) < first["sensor"]
     assert float(losses["charge"].detach().mean()) < 0.1 * first["charge"]
+    target = model.tokens(blind).targets["event"]
+    assert float(losses["charge"].detach().mean()) < 0.3 * float(target.var(correction=0))  # what a constant would give
 
 
 def test_a_selection_is_drawn_anew_in_every_step_of_training_and_nowhere_else(
