@@ -19,7 +19,9 @@ from multiplet.evaluation.folder import read_folders
 from multiplet.files import read_json
 from multiplet.objectives.pointing import Pointing
 from multiplet.objectives.sensors import MaskedSensors
+from multiplet.parametrisation import Standard
 from multiplet.recipe import Recipe, open_run
+from multiplet.recipes import polarbert
 from multiplet.recipes.find import make_recipe
 from multiplet.representation.represent import RepresentNet
 from multiplet.training import train
@@ -108,6 +110,17 @@ def test_an_encoder_goes_on_with_the_loss_it_was_pretrained_with(
     assert base.objective == MaskedSensors(tied=geometry != "false", pointing=pointing)
     with pytest.raises(RecipeError, match="pointing needs to know where sensors are"):
         recipe("polarbert", data, "geometry=false", "pointing=true")
+
+
+@pytest.mark.parametrize(("width", "depth"), [(64, 4), (96, 4), (256, 8)])
+def test_backbones_have_as_many_parameters(width: int, depth: int) -> None:
+    counts = []
+    for name in ("transformer", "gru", "mamba"):
+        spec, param = polarbert(width=width, depth=depth, backbone=name).encoder.backbone, Standard()
+        with torch.device("meta"):
+            counts.append(sum(p.numel() for p in spec.build(param.width(width), param).parameters()))
+    assert max(counts) < 1.04 * min(counts)
+    assert min(counts) == pytest.approx(14 * width**2 * depth, rel=0.04)
 
 
 def test_evaluation_hides_what_validation_hid_every_time(run: Path, data: Path) -> None:
