@@ -80,8 +80,8 @@ def polarbert(
     is spared that work is worth much less to directions (2.76 instead of 3.37 nats, 78.9° instead of 58.5°).
 
     The published model is width=256 depth=8 with the plain encoder layer: encoder.backbone.group=1, head_dim=32,
-    gated=false, expansion=4, layer_norm=true, final_norm=false. What differs: µP, and the cosine of AdamW instead of one cycle; no
-    rows for padding and mask in the table of sensors, and no class for padding. The rate was not tuned.
+    gated=false, expansion=4, layer_norm=true, final_norm=false. What differs: µP, and the cosine of AdamW instead of
+    one cycle; no rows for padding and mask in the table of sensors, and no class for padding. The rate was not tuned.
 
         multiplet simulate telescope --out data/telescope --events 60000
         multiplet train polarbert runs/polarbert data=data/telescope
