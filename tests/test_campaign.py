@@ -165,5 +165,7 @@ def test_controls_see_the_same_labels_and_steps() -> None:
         assert recipe.data == Events("data/tpc", 5 + count * number, count)
         assert recipe.train.steps == (400 if task == "tracks" else 200)
         assert recipe.objective.width == 64
+    with pytest.raises(RecipeError, match="encoder=features: one linear map embeds them as it is"):
+        make_recipe("jet_classes", ["encoder=features"])
     with pytest.raises(RecipeError, match="did you mean 'frozen'"):
         tpc_controls(encoders=("frosen",))

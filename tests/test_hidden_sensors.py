@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from multiplet.data.events import Events
 from multiplet.draws import FIXED
-from multiplet.evaluation.hidden_sensors import SPREAD, _kernel, neighbours, references
+from multiplet.evaluation.hidden_sensors import SPREAD, _kernel, losses, neighbours, references
 from multiplet.model import Model
 from multiplet.recipes.find import make_recipe
 from multiplet.simulation.blocks import simulate
@@ -70,6 +71,39 @@ def test_the_kernel_is_the_rule_written_out(data: Path) -> None:
         assert float(found[number]) == pytest.approx(np.log(p[ids[event, slot]]), abs=2e-3)
         number += 1
     assert number == len(found) > 50
+
+
+def test_losses_are_those_of_the_masks_of_every_evaluation_and_of_tokens_that_may_be_hidden(data: Path) -> None:
+    recipe = make_recipe("polarbert", [f"data={data}", "data.take=400", "width=16", "depth=1"])
+    files = recipe.data.open()
+    model = recipe.build(files.schema)
+    model.represent.fit(files.read("train", np.arange(400)))
+    counts = np.ones(5160)
+    tokens = model.tokens(files.read("train", np.arange(400)))
+    good = tokens.mask & (tokens.ids["auxiliary"] == 0)
+    np.add.at(counts, tokens.ids["sensor_id"][good].numpy(), 1)
+    tokens = model.tokens(files.read("test", np.arange(files.size("test"))))
+    hide = model.objective.hidden(tokens, FIXED)
+    logs = -np.log(counts / counts.sum())[tokens.ids["sensor_id"].numpy()]
+    expected = [row[mine].mean() for row, mine in zip(logs, hide.numpy(), strict=True) if mine.any()]
+    found = losses(model, model.objective, files, "test")
+    np.testing.assert_allclose(np.sort(found["by frequency"]), np.sort(expected), rtol=1e-5)
+    assert len(found["by a kernel in time"]) == len(expected)
+
+
+def test_data_without_training_events_have_the_kernel_and_one_objective_among_several_has_both(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "test").symlink_to(data / "test")
+    alone = references(model_of(data), Events(str(tmp_path)).open(), "test")
+    assert set(alone) == {"sensor: by a kernel in time"}
+    recipe = make_recipe("direction", [f"data={data}", f"unlabelled={data}", "labels=40", "width=16", "depth=1"])
+    few = replace(recipe, data=replace(recipe.data, sources={n: Events(str(data), 0, 40) for n in recipe.data.sources}))
+    files = few.data.open()
+    model = few.build(files.schema)
+    model.represent.fit(files.read("train", np.arange(80)))
+    both = references(model, files, "validation")
+    assert set(both) == {"sensors: sensor: by frequency", "sensors: sensor: by a kernel in time"}
 
 
 def test_neighbours_are_those_above_and_below_on_the_same_string() -> None:

@@ -194,6 +194,7 @@ def test_smaller_folders_come_round_in_training_alone(folders: dict[str, str]) -
     assert len(set(first.tolist())) == 20  # all once before any comes again
     assert mine[:17].sum() == 8
     assert len(data.lengths("train")) == 170
+    assert mixture.whole().open().size("train") == 90 + 30  # where it is evaluated, each is there once
     assert data.lengths("train").tolist() == cloud.mask.sum(1).tolist()
     with pytest.raises(RecipeError, match="'simulation' is none of the sources"):
         Mixture(mixture.sources, unlabelled=("simulation",))

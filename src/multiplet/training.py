@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from multiplet.backbones.fused import announced
+from multiplet.backbones.mamba import Mamba
+from multiplet.backbones.mamba2 import Mamba2
 from multiplet.checkpoint import newest, write_checkpoint
 from multiplet.cloud import Cloud
 from multiplet.data.batches import Batches, Plan, Work, cut_parts, load
@@ -125,12 +127,12 @@ class _Loop:
 
     def _start(self, account: str) -> None:
         self.log.cut(0)
-        counts = self.model.counts()
+        counts, scans = self.model.counts(), isinstance(self.recipe.encoder.backbone, Mamba | Mamba2)
         self.log.write("start", {
             "parameters": counts, "adapt": account, "groups": self.optimiser.table(),
             "parametrisation": to_dict(self.recipe.encoder.param), "train_events": self.dataset.size("train"),
             "steps_per_epoch": self.plan.steps_per_epoch, "references": dict(self.model.objective.references),
-            "scans": announced(self.group.device),
+            **({"scans": announced(self.group.device)} if scans else {}),
         })  # fmt: skip
         self.say.say(f"{account}; parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items() if v))
 

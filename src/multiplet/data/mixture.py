@@ -47,8 +47,8 @@ class Mixture:
         return tuple(path for events in self.sources.values() for path in events.paths)
 
     def whole(self) -> Mixture:
-        """The same with all training events of every folder."""
-        return replace(self, sources={name: events.whole() for name, events in self.sources.items()})
+        """The same with all training events of every folder, each once."""
+        return replace(self, sources={name: events.whole() for name, events in self.sources.items()}, even=False)
 
     @property
     def skip(self) -> int:

@@ -65,9 +65,9 @@ def evaluate(
     start = time.monotonic()
     table = score(model, dataset, split, list(keep), show or Silent())
     measured = model.objective.measure(table)
-    estimates = measured.metrics | references(model, dataset, split)
     with writing(predictions := opened.path / "predictions.parquet", then=""):
         write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
+    estimates = measured.metrics | references(model, dataset, split)
     sampled = _sample(opened.path, model, dataset, split, sample, show or Silent())
     metrics: dict[str, Any] = {
         "split": split,

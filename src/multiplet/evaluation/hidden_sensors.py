@@ -6,6 +6,8 @@ give a probability to each of V sensors; quoted is the mean of -ln p of the true
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,42 +21,50 @@ from multiplet.intervals import Estimate, bootstrap
 from multiplet.model import Model
 from multiplet.objectives.sensors import MaskedSensorsNet
 from multiplet.representation.tokens import Tokens
+from multiplet.tasks.together import TogetherNet
 
-EVENTS = 3000  # of the split, from its start
 COUNTED = 20_000  # training events
 SPREAD = (0.045, 0.08, 0.20, 0.30, 0.20, 0.08, 0.045)  # of a hit over its string, from three below to three above
 DECAY, FLOOR = 400.0, 1e-3  # ns; what a hit at any other time counts
 _POINTS, _CELLS = 20_000, 20_000_000
 
 
-@torch.no_grad()
 def references(model: Model, dataset: Dataset, split: Split) -> dict[str, Estimate]:
-    """`sensor: by frequency` and, where times and places of sensors are known, `sensor: by a kernel in time`.
+    """`sensor: by frequency`, if there are training events, and `sensor: by a kernel in time`, where times are known.
 
-    {} for another objective. Frequency: pulses that are not auxiliary in training events, one more for each sensor.
-    Kernel: the visible ones of the event with weights exp(-|Δt|/400 ns) + 0.001, each spread over its sensor and three
-    to either side on the string; 5 %, and what falls off an end, over all sensors.
+    {} without an objective that hides sensors; of one among several, after its name. Frequency: of tokens that may be
+    hidden, in training events of these data, one more for each sensor. Kernel: the visible ones of them in the event,
+    with weights exp(-|Δt|/400 ns) + 0.001, each spread over its sensor and three to either side on the string; 5 %, and
+    what falls off an end, over all sensors.
     """
-    net = model.objective
-    if not isinstance(net, MaskedSensorsNet) or not dataset.size("train"):
-        return {}
-    device = next(model.parameters()).device
-    frequency = _frequency(model, net, dataset)
+    parts = dict(model.objective.parts) if isinstance(model.objective, TogetherNet) else {"": model.objective}
+    found: dict[str, Estimate] = {}
+    for part, net in parts.items():
+        if isinstance(net, MaskedSensorsNet):
+            before = f"{part}: sensor: " if part else "sensor: "
+            values = losses(model, net, dataset, split)
+            found |= {before + name: bootstrap(np.mean, each) for name, each in values.items() if len(each)}
+    return found
+
+
+@torch.no_grad()
+def losses(model: Model, net: MaskedSensorsNet, dataset: Dataset, split: Split) -> dict[str, np.ndarray]:
+    """Reference → the mean of -ln p in each event that has something hidden, in no order; masks are `FIXED`."""
+    frequency = _frequency(model, net, dataset) if dataset.size("train") else None
     found: dict[str, list[Tensor]] = {}
-    work = sequential(dataset, split, Batches(512, points_at_once=_POINTS), min(EVENTS, dataset.size(split)))
-    for cloud in (cloud for _, clouds in load(dataset, split, work) for cloud in clouds):
-        tokens = model.tokens(cloud.to(device))
-        hide = net.hidden(tokens, FIXED)
-        given = {"by frequency": frequency[tokens.ids[net.spec.sensor][hide]].log()}
+    for tokens in _tokens(model, dataset, split, dataset.size(split)):
+        hide, given = net.hidden(tokens, FIXED), {}
+        if frequency is not None:
+            given["by frequency"] = frequency[tokens.ids[net.spec.sensor][hide]].log()
         places = tokens.places.get(net.spec.sensor)
         time = model.represent.features.inverse(tokens.x).get("time")
         if places is not None and time is not None:
-            given["by a kernel in time"] = _kernel(tokens, net, time, hide, neighbours(places.cpu().numpy()).to(device))
+            near = neighbours(places.cpu().numpy()).to(time.device)
+            given["by a kernel in time"] = _kernel(tokens, net, time, hide, near)
         for name, logs in given.items():
             mean = masked_mean(logs.new_zeros(hide.shape).masked_scatter(hide, -logs), hide)
-            found.setdefault(f"sensor: {name}", []).append(mean[hide.any(1)])
-    values = {name: torch.cat(parts).double().cpu().numpy() for name, parts in found.items()}
-    return {name: bootstrap(np.mean, value) for name, value in values.items() if len(value)}
+            found.setdefault(name, []).append(mean[hide.any(1)])
+    return {name: torch.cat(parts).double().cpu().numpy() for name, parts in found.items()}
 
 
 def neighbours(places: Float[np.ndarray, "V C"]) -> Int[Tensor, "V 7"]:
@@ -74,13 +84,20 @@ def neighbours(places: Float[np.ndarray, "V C"]) -> Int[Tensor, "V 7"]:
 
 
 def _frequency(model: Model, net: MaskedSensorsNet, dataset: Dataset) -> Float[Tensor, " V"]:
-    """The share of pulses each sensor has in training, of those that are candidates for hiding."""
-    counts = torch.ones(model.represent.shape.ids[net.spec.sensor])
-    work = sequential(dataset, "train", Batches(512, points_at_once=10 * _POINTS), min(COUNTED, dataset.size("train")))
-    for cloud in (cloud for _, clouds in load(dataset, "train", work) for cloud in clouds):
-        good = cloud.mask & (cloud.points[net.spec.auxiliary] == 0)
-        counts += torch.bincount(cloud.points[net.spec.sensor][good].long(), minlength=len(counts))
-    return (counts / counts.sum()).to(next(model.parameters()).device)
+    """The share of each sensor among the tokens that may be hidden, in training events."""
+    counts = torch.ones(model.represent.shape.ids[net.spec.sensor], device=next(model.parameters()).device)
+    for tokens in _tokens(model, dataset, "train", min(COUNTED, dataset.size("train"))):
+        good = tokens.mask & (tokens.ids[net.spec.auxiliary] == 0)
+        counts += torch.bincount(tokens.ids[net.spec.sensor][good].long(), minlength=len(counts))
+    return counts / counts.sum()
+
+
+def _tokens(model: Model, dataset: Dataset, split: Split, events: int) -> Iterator[Tokens]:
+    """Of the first so many events of a split, in parts of like length."""
+    device = next(model.parameters()).device
+    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(512, points_at_once=_POINTS), events)):
+        for cloud in clouds:
+            yield model.tokens(cloud.to(device))
 
 
 def _kernel(

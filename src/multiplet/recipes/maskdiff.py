@@ -93,8 +93,8 @@ def jet_classes(
     """Tell the ten jet classes apart: from a pretrained run, or from scratch without one.
 
     `encoder` says what the head reads: "tuned", as usual, or "frozen", the encoder of `run`; "random", one of the same
-    shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing" or
-    "features", the features through one linear map. `labels` is how many labelled jets to train on (0: all), from place
+    shape that was never trained; "scratch", as without a run, one trained with the labels alone; "nothing", the
+    features through one linear map. `labels` is how many labelled jets to train on (0: all), from place
     `skip` of the training split on; `width`, `depth` and `features` are for training from scratch, a run brings its
     own. For the result above:
 

@@ -21,8 +21,9 @@ def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], R
     """A recipe for this task, with the representation and the encoder of a run, or of `fresh` without one.
 
     `encoder` is "tuned" or "frozen", the one of the run; "random", one of the same shape that was never trained,
-    frozen; "scratch", one trained with the labels alone; "nothing", the embedded points; "features", one learned linear
-    map of the features, no more. RecipeError for another one, and where a run is needed and not given.
+    frozen; "scratch", one trained with the labels alone; "nothing", the embedded points; "features", the same with one
+    learned linear map of the features in place of what embedded them. RecipeError for another one, and where a run is
+    needed and not given.
     """
     if encoder not in WAYS:
         raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, WAYS)})")
@@ -37,6 +38,8 @@ def in_way(encoder: str, task: ShippedObjective, base: Recipe, run: str) -> Reci
     if encoder in ("nothing", "features"):
         encode = replace(encode, backbone=Nothing(encode.backbone.width), event=False)
     if encoder == "features":
+        if isinstance(encode.features, Learned):
+            raise RecipeError("encoder=features: one linear map embeds them as it is: take encoder=nothing")
         encode = replace(encode, features=Learned())
     adapt = CARRIED[encoder](run) if encoder in CARRIED else Scratch()
     return replace(base, encoder=encode, objective=task, adapt=adapt, seed=0)

@@ -16,7 +16,7 @@ from multiplet.representation.jets import JetConstituents
 from multiplet.representation.merging import BySensor
 from multiplet.representation.orders import AsMeasured, Order, sort
 from multiplet.representation.selection import Subsample
-from multiplet.representation.telescope import MADE_OF, Pulses
+from multiplet.representation.telescope import Pulses
 from multiplet.representation.tokenizers import Id, Tokenizer, places_of
 from multiplet.representation.tokens import Shape, Tokens, gather
 from multiplet.representation.tpc import Spacepoints
@@ -95,9 +95,10 @@ class RepresentNet(nn.Module):
         for one in (one for one in spec.ids if one.place):
             self.register_buffer(f"places_{one.column}", torch.full((one.codes, len(one.place)), torch.nan))
         kept = [column for column in schema if not (spec.merge and column.truth and column.level == "point")]
+        made_of = getattr(spec.quantities, "made_of", {})
         self.shape = Shape(
             columns=tuple(feature.name for feature in spec.features),
-            quantities=tuple(MADE_OF.get(feature.quantity, feature.quantity) for feature in spec.features),
+            quantities=tuple(made_of.get(feature.quantity, feature.quantity) for feature in spec.features),
             targets=tuple(feature.name for feature in self.targets.features),
             conditions=tuple(feature.name for feature in spec.conditions),
             ids={one.column: one.codes for one in spec.ids}

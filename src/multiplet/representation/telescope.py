@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -32,7 +33,6 @@ from multiplet.representation.tokenizers import Id
 
 MODULES = 5160  # 86 strings of 60
 MADE_OF = {"ice_scattering": "z", "ice_absorption": "z"}  # quantity → what it tells, for it is made of nothing else
-_LENGTHS = torch.from_numpy(1 / np.stack(ideal_inverse_lengths())).float()  # (2, levels): m at each of LEVELS
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Pulses:
     Of the event: how many `pulses` it has, their `total_charge`, and where that lies on average: `charge_x`, `charge_y`
     and `charge_z`, 0 where there is none.
     """
+
+    made_of = MADE_OF
 
     def point(self, cloud: Cloud) -> dict[str, Tensor]:
         """Name → (B, N): the point columns, and the lengths in the ice."""
@@ -63,9 +65,15 @@ class Pulses:
         return {name: value for name, value in cloud.event.items() if name not in EVENT_NAMES} | summed
 
 
+@cache
+def _lengths(device: torch.device) -> Tensor:
+    """Lengths in m (2, levels) at each of LEVELS, copied to a device once."""
+    return torch.from_numpy(1 / np.stack(ideal_inverse_lengths())).float().to(device)
+
+
 def _in_ice(z: Tensor) -> Tensor:
     """Lengths (2, B, N) at z (B, N): linear between the levels, those of the outermost beyond them; of NaN NaN."""
-    lengths = _LENGTHS.to(z.device)
+    lengths = _lengths(z.device)
     place = (z - float(LEVELS[0])).clamp(0, len(LEVELS) - 1)
     below = place.nan_to_num().long().clamp(max=len(LEVELS) - 2)
     low = lengths[:, below]
