@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from multiplet.data.events import SPLITS
 from multiplet.data.formats import FORMATS, Format, find
 from multiplet.data.formats.jetclass import write_root
 from multiplet.data.formats.sources import Chunk
-from multiplet.data.splits import check_shares, published_splits
+from multiplet.data.splits import check_fractions, published_splits
 from multiplet.errors import CorruptError, DataError, RunError
 from test_formats_root import simulated
 from toys import toy_jets
@@ -421,6 +421,62 @@ def test_a_file_that_moved_to_another_split_is_noticed(tmp_path: Path) -> None:
         convert(find("events"), [tmp_path / "test" / "0.arrow"], out, "published")
 
 
+def ten_kinds(folder: Path) -> list[Path]:
+    """Ten kinds in folders of three splits, half beside the others; two of each to train; no two of one size."""
+    folders = ("train_100M/{}_000", "train_100M/{}_001", "val_5M/{}_002", "test_20M/{}_003")
+    halves = [("a", kind) for kind in "ABCDE"] + [("b", kind) for kind in "FGHIJ"]
+    paths = [folder / half / f"{name.format(kind)}.arrow" for name in folders for half, kind in halves]
+    for number, path in enumerate(paths):
+        write_events(path, toy_jets(20 + 17 * number % 40, number, most=8), {})
+    return paths
+
+
+def test_the_front_of_each_published_split_holds_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 30 kinds and folders 16 are open; also after stops in each split and where one follows another."""
+    paths, whole = ten_kinds(tmp_path / "in"), tmp_path / "whole"
+    few_at_a_time(monkeypatch)
+    monkeypatch.setattr(turns, "OPEN", 16)
+    made = convert(Selected(), paths, whole, "published", 50)
+    sizes = [len(read_events(path)) for path in paths]
+    assert list(made.events.values()) == [sum(sizes[:20]), sum(sizes[20:30]), sum(sizes[30:])]
+    for stopped in (False, True):
+        out = tmp_path / "stopped" if stopped else whole
+        for most in (130, 700, 790, 850, 1000, 1230) if stopped else ():
+            with pytest.raises(KeyboardInterrupt):
+                convert(Selected(), paths, out, "published", 50, stop_at(most))
+            assert json.loads((out / ".converting").read_text())["mark"]["place"]["events"] > 0
+        convert(Selected(), paths, out, "published", 50)
+        record = json.loads((out / "convert.json").read_text())
+        kind = np.array([Path(source["name"]).stem[:-4] for source in record["sources"]])
+        for split in SPLITS:
+            front = read_events(out / split / "00000.arrow").values["source_file"][:40]
+            assert np.array_equal(kind[front], np.repeat(list("ABCDEFGHIJ"), 4)), split
+        assert held(out) == held(whole)
+
+
+def stop_at(most: int) -> Any:
+    """Progress that stops a conversion where so many events are kept."""
+
+    def stop(sources: int, of: int, kept: int) -> None:
+        if kept >= most:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_published_splits_begun_in_the_order_of_before_are_refused(tmp_path: Path) -> None:
+    """The journal counts the files that were opened and does not name them; by fractions the order is what it was."""
+    paths, by_fractions = published(tmp_path / "in"), (0.5, 0.25, 0.25)
+    for out, fractions in ((tmp_path / "new", "published"), (tmp_path / "old", by_fractions)):
+        with pytest.raises(KeyboardInterrupt):
+            convert(Selected(), paths, out, cast(Any, fractions), 10, stop_at(1))
+        journal = json.loads((out / ".converting").read_text())
+        (out / ".converting").write_text(json.dumps(journal | {"revision": "2"}))
+    with pytest.raises(DataError, match=r"another conversion \(revision was '2', is '3'\)"):
+        convert(Selected(), paths, tmp_path / "new", "published", 10)
+    assert convert(Selected(), paths, tmp_path / "old", by_fractions, 10).new
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [
@@ -449,7 +505,7 @@ def test_files_without_one_published_split_are_refused() -> None:
         published_splits({str(n): folder / f"{n}.root" for n in range(20)})
     for wrong in ("publisht", (0.5, 0.5)):
         with pytest.raises(DataError, match="three numbers such as"):
-            check_shares(wrong)
+            check_fractions(wrong)
 
 
 def test_the_command_keeps_published_splits(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from multiplet.errors import STOPPED, MultipletError, printable, refused
 
 if TYPE_CHECKING:
-    from multiplet.data.splits import Published, Shares
+    from multiplet.data.splits import Fractions
 
 app = typer.Typer(
     help="Foundation models for nuclear and particle physics: one encoder, pretrained without labels, for every task.",
@@ -141,7 +141,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the event files.")],
     fractions: Annotated[
-        str, typer.Option(help="Shares of training, validation and test; published: as files or folders are called.")
+        str, typer.Option(help="Of training, validation and test; published: splits as files or folders are called.")
     ] = "0.8,0.1,0.1",
 ) -> None:
     """Turn files of a published format, or your own, into event files; stopped, it goes on when called again."""
@@ -151,7 +151,7 @@ def convert(
     from multiplet.data.formats.table import table as mapped
     from multiplet.progress import show
 
-    shares = _shares(fractions)
+    wanted = _fractions(fractions)
     reader: Format
     if format == "table":
         mapping, *patterns = sources
@@ -161,7 +161,7 @@ def convert(
     else:
         reader = find(format)
     with closing(show("convert")) as bar:
-        made = run(reader, sources, out, shares, progress=lambda n, of, e: bar.update(n, of, f"{e} events"))
+        made = run(reader, sources, out, wanted, progress=lambda n, of, e: bar.update(n, of, f"{e} events"))
     _say_cuts(made.cuts)
     verb = "in" if made.new else "were already in"
     splits = ", ".join(f"{name} {count}" for name, count in made.events.items())
@@ -170,17 +170,17 @@ def convert(
         _say(f"note: {doubt}")
 
 
-def _shares(text: str) -> Shares | Published:
-    """Shares of the three splits, or the word that stands for those of the files."""
-    from multiplet.data.splits import PUBLISHED
+def _fractions(text: str) -> Fractions:
+    """Fractions of the three splits, or the word that stands for those of the files."""
+    from multiplet.data.splits import AS_PUBLISHED
 
-    if text == PUBLISHED:
-        return PUBLISHED
+    if text == AS_PUBLISHED:
+        return AS_PUBLISHED
     try:
-        train, validation, test = (float(share) for share in text.split(","))
+        train, validation, test = (float(fraction) for fraction in text.split(","))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} are not three numbers such as 0.8,0.1,0.1, and not {PUBLISHED!r} either"
+            f"{text!r} are not three numbers such as 0.8,0.1,0.1, and not {AS_PUBLISHED!r} either"
         ) from None
     return train, validation, test
 

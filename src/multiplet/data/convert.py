@@ -24,7 +24,7 @@ from multiplet.data.journal import (
     name_sources,
     sweep,
 )
-from multiplet.data.splits import PUBLISHED, Published, Shares, check_shares, published_splits, splitter
+from multiplet.data.splits import AS_PUBLISHED, Fractions, check_fractions, published_splits, splitter
 from multiplet.data.turns import Cuts, Place, Turns
 from multiplet.errors import DataError
 from multiplet.files import held, write_json, writing
@@ -37,6 +37,7 @@ Progress = Callable[[int, int, int], None]
 _MOST_PT = 14_000  # GeV: no jet of the LHC has more
 _GOES_ON = "; it goes on where it stopped"
 REVISION = "2"  # raised whenever the same settings give other bytes
+_REVISION_AS_PUBLISHED = "3"  # the same, with published splits: in 2, files of all splits took turns together
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,19 @@ def convert(
     format: Format,
     sources: Sequence[Path],
     out: Path,
-    fractions: Shares | Published = (0.8, 0.1, 0.1),
+    fractions: Fractions = (0.8, 0.1, 0.1),
     shard_events: int = 10_000,
     progress: Progress | None = None,
 ) -> Converted:
     """Write the events of all sources, in sorted order of their names, to out/{train,validation,test}/00000.arrow ….
 
-    Each event goes to the split that a hash of its number says, so the splits share none and the shares are those of
-    `fractions` up to chance; with "published" in their place it goes to the one that the name of its file or folder
-    begins with, as train_100M/ or val.h5, and published splits stay as they are. Files of different kinds, as of one
-    class each, take turns every few events: what is taken from the front of a split then holds all of them. The
-    columns `source_file` and `source_entry` say where an event comes from; `event_id` numbers the events where the
-    format gives no such column. out/convert.json keeps the format and its settings, the sources with their cut flows
-    and published splits, and the files with their events.
+    Each event goes to the split that a hash of its number says, so the splits have none in common and are as large as
+    `fractions` say, up to chance; with "published" in their place it goes to the one that the name of its file or
+    folder begins with, as train_100M/ or val.h5, and published splits stay as they are, one read after the other. Files
+    of different kinds, as of one class each, take turns every few events: what is taken from the front of a split then
+    holds all of them, up to 16. The columns `source_file` and `source_entry` say where an event comes from; `event_id`
+    numbers the events where the format gives no such column. out/convert.json keeps the format and its settings, the
+    sources with their cut flows and published splits, and the files with their events.
 
     The same conversion gives the same bytes, however often it was stopped and called again; where all is there, nothing
     is done. progress is called with (sources read, sources, events kept so far). Raises DataError where `out` holds
@@ -73,13 +74,13 @@ def convert(
     """
     if not sources or shard_events < 1:
         raise DataError(f"nothing to convert: {len(sources)} files, {shard_events} events in each that is written")
-    check_shares(fractions)
+    check_fractions(fractions)
     out, paths = Path(out), name_sources(sources)
-    splits = published_splits(paths) if fractions == PUBLISHED else None
+    splits = published_splits(paths) if fractions == AS_PUBLISHED else None
     settings = {
-        "revision": REVISION,
+        "revision": _REVISION_AS_PUBLISHED if splits else REVISION,
         "format": format.provenance(),
-        "fractions": PUBLISHED if splits else list(fractions),
+        "fractions": AS_PUBLISHED if splits else list(fractions),
         "shard_events": shard_events,
         "sources": hash_sources(paths, splits),
     }
@@ -116,7 +117,8 @@ def _convert(
 ) -> dict[str, Any]:
     """Write the event files, from where the journal says; gives the record."""
     mark, writers = _writers(out, settings)
-    turns = Turns(format, paths, mark.place)
+    splits = [source["split"] for source in settings["sources"] if "split" in source]
+    turns = Turns(format, paths, mark.place, splits)
     _note(out, settings, mark, writers)
     choose = splitter(settings)
     while (batch := turns.batch()) is not None:

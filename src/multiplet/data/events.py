@@ -102,8 +102,8 @@ class EventFiles:
     def _part(self, split: Split) -> _Split:
         if split not in self._parts:
             raise DataError(
-                f"{self.path} has no {split} split: there is no {self.path / split}/00000.arrow; convert with a share "
-                "for it, or correct the path"
+                f"{self.path} has no {split} split: there is no {self.path / split}/00000.arrow; convert with a "
+                "fraction for it, or correct the path"
             )
         return self._parts[split]
 

@@ -1,7 +1,7 @@
 """Splits: which event goes to training, validation or test: by its number, or as the files of a data set are published.
 
-Published are folders or files whose names begin with the split's: train_100M/HToBB_000.root, labeled/validation/…,
-val.h5, test/00000.arrow.
+As published means by the names of folders or files, which begin with the split's: train_100M/HToBB_000.root,
+labeled/validation/…, val.h5, test/00000.arrow.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -17,9 +17,8 @@ from multiplet.data.columns import ORIGIN, Columns
 from multiplet.data.events import SPLITS, Split
 from multiplet.errors import DataError
 
-Shares = tuple[float, float, float]
-Published = Literal["published"]
-PUBLISHED: Published = "published"
+Fractions = tuple[float, float, float] | Literal["published"]  # of training, validation and test
+AS_PUBLISHED: Final = "published"
 _WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
@@ -27,14 +26,16 @@ _WORDS: dict[str, Split] = {
 }
 
 
-def check_shares(fractions: Sequence[float] | str) -> None:
-    """DataError where these are no shares of three splits, and not "published" either."""
-    if fractions == PUBLISHED:
+def check_fractions(fractions: Sequence[float] | str) -> None:
+    """DataError where these are no fractions of three splits, and not "published" either."""
+    if fractions == AS_PUBLISHED:
         return
     if isinstance(fractions, str) or len(fractions) != 3:
-        raise DataError(f"the shares are {fractions!r}: three numbers such as (0.8, 0.1, 0.1), or {PUBLISHED!r}")
+        raise DataError(f"the fractions are {fractions!r}: three numbers such as (0.8, 0.1, 0.1), or {AS_PUBLISHED!r}")
     if not min(fractions) >= 0 or not abs(sum(fractions) - 1) < 1e-9:
-        raise DataError(f"the shares of training, validation and test are {fractions}: none below 0, with a sum of 1")
+        raise DataError(
+            f"the fractions of training, validation and test are {fractions}: none below 0, with a sum of 1"
+        )
 
 
 def published_splits(paths: Mapping[str, Path]) -> dict[str, Split]:
@@ -47,7 +48,7 @@ def published_splits(paths: Mapping[str, Path]) -> dict[str, Split]:
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise DataError(
             "the published split of a file is what its name or its folder's begins with, train, val or test, and these "
-            f"say none or several: {', '.join(odd[:5])}{more}; rename the folders, or give shares instead (fractions)"
+            f"say none or several: {', '.join(odd[:5])}{more}; rename the folders, or give fractions instead"
         )
     return {name: each[0] for name, each in said.items()}
 
@@ -63,7 +64,7 @@ def splitter(settings: Mapping[str, Any]) -> Callable[[int, Columns], np.ndarray
 
     `settings` are those of a conversion: `fractions`, and `sources` with the `split` of each where it is published.
     """
-    if settings["fractions"] == PUBLISHED:
+    if settings["fractions"] == AS_PUBLISHED:
         split = np.array([SPLITS.index(source["split"]) for source in settings["sources"]])
         return lambda first, batch: split[batch.values[ORIGIN[0]]]
     edges = np.cumsum(settings["fractions"])[:2]

@@ -1,7 +1,9 @@
 """Turns: the events of several files in one fixed order, a bounded number at a time, and places to go on from.
 
 Files that differ in more than their number (HToBB_000, ZToQQ_000 …) take turns: what is taken from the front then
-holds events of all kinds. The order depends on the files' names and events alone, not on how many are read at a time.
+holds events of all kinds. Where files have splits of their own, those of training take turns first, then those of
+validation, then those of test. The order depends on the files' names, splits and events alone, not on how many events
+are read at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from multiplet.data.columns import IDENTITY, ORIGIN, Column, Columns, count_offsets
+from multiplet.data.events import SPLITS, Split
 from multiplet.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,12 +59,18 @@ class _Piece:
 
 
 class Turns:
-    """The events of all files, with their identity and origin as columns; DataError where files do not fit together."""
+    """The events of all files, with their identity and origin as columns; DataError where files do not fit together.
 
-    def __init__(self, format: Format, paths: Sequence[Path], place: Place | None = None) -> None:
+    `splits` are those of the files, where each has one.
+    """
+
+    def __init__(
+        self, format: Format, paths: Sequence[Path], place: Place | None = None, splits: Sequence[Split] | None = None
+    ) -> None:
         place = place or Place(0, 0, (), {})
         self._format, self._paths = format, paths
-        self._order = _by_kind(paths)
+        self._split = [SPLITS.index(split) for split in splits] if splits else [0] * len(paths)
+        self._order = sorted(_by_kind(paths), key=self._split.__getitem__)
         self._events, self._started, self._finished = place.events, place.started, dict(place.finished)
         self._schema: tuple[Column, ...] | None = None
         self._open = deque(_File(format, number, paths[number], handed) for number, handed in place.open)
@@ -78,6 +87,8 @@ class Turns:
         while events < BATCH:
             while self._started < len(self._order) and len(self._open) < OPEN:
                 number = self._order[self._started]
+                if self._open and self._split[number] != self._split[self._open[0].number]:
+                    break  # or the first file of a split would be read before the others of it are open
                 self._open.append(_File(self._format, number, self._paths[number]))
                 self._started += 1
             if not self._open:
