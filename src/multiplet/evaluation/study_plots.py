@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import NullFormatter
 
 from multiplet.evaluation.style import QUIET, look, plain, styled
 
@@ -31,7 +31,9 @@ def label_efficiency(results: Mapping[str, Mapping[int, Sequence[float]]], metri
         aside_of_each = np.repeat(labels, [len(each) for each in seeds])
         axes.plot(aside_of_each, np.concatenate(seeds), ".", color=line["color"], alpha=0.45, ms=5)
     axes.set(xscale="log", xlabel="labelled events", ylabel=plain(metric))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    tried = sorted({count for values in results.values() for count in values})
+    axes.set_xticks(tried, [f"{count:,}" for count in tried])
+    axes.xaxis.set_minor_formatter(NullFormatter())  # which has powers of ten, below a decade
     axes.legend(title="mean ± standard error", alignment="left")
     return figure
 
