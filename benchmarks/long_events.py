@@ -8,8 +8,10 @@ after --seconds or where it asks for more than --memory GB; longer events of tha
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import json
 import resource
+import subprocess
+import sys
 import time
 
 import torch
@@ -63,26 +65,37 @@ def cost(name: str, length: int, most: float) -> tuple[float, float] | None:
     return taken, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
+def apart(name: str, length: int, most: float, limit: float) -> tuple[float, float] | str:
+    """`cost` in a process of its own, or why there is none."""
+    row = [sys.executable, __file__, "--row", name, str(length), "--memory", str(most)]
+    try:
+        said = subprocess.run(row, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return f"over {limit:g} s"
+    if said.returncode:
+        return said.stderr.strip().rpartition("\n")[2] or f"ended with {said.returncode}"
+    found = json.loads(said.stdout)
+    return (found[0], found[1]) if found else f"over {most:g} GB"
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of one row; 60")
     parser.add_argument("--memory", type=float, default=10.0, help="address space of a process in GB; 10")
+    parser.add_argument("--row", nargs=2, metavar=("BACKBONE", "N"), help="this row alone, as numbers")
     given = parser.parse_args()
+    if given.row:
+        print(json.dumps(cost(given.row[0], int(given.row[1]), given.memory)))
+        return
     print(f"one event, one thread, FP32, torch {torch.__version__}, without the start of a process")
     print("| backbone | parameters | N | seconds | µs a token | peak memory (MB) |\n|---|---|---|---|---|---|")
     for name in BACKBONES:
         parameters = sum(p.numel() for p in build(name).backbone.parameters())
         for length in LENGTHS:
-            row = f"| {name} | {parameters:,} | {length:,} |"
-            with multiprocessing.get_context("spawn").Pool(1) as pool:  # ended with the block, done or not
-                try:
-                    found = pool.apply_async(cost, (name, length, given.memory)).get(given.seconds)
-                except multiprocessing.TimeoutError:
-                    print(f"{row} over {given.seconds:g} | | |", flush=True)
-                    break
-            if found is None:
-                print(f"{row} | | over {given.memory * 1e3:g} |", flush=True)
+            row, found = f"| {name} | {parameters:,} | {length:,} |", apart(name, length, given.memory, given.seconds)
+            if isinstance(found, str):
+                print(f"{row} {found} | | |", flush=True)
                 break
             print(f"{row} {found[0]:.3g} | {found[0] / length * 1e6:.0f} | {found[1]:.0f} |", flush=True)
 
