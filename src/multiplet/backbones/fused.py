@@ -62,8 +62,6 @@ def _kernel(name: str) -> Callable[..., Tensor] | None:
     """A function of the package; None where it is not installed, or was compiled for another machine."""
     try:
         found: Callable[..., Tensor] = getattr(import_module(_PLACES[name]), name)
-    except (
-        Exception
-    ):  # whatever a package raises that was built for something else; `announced` says that it is not used
+    except Exception:  # whatever a package raises that was built for another machine; `announced` tells
         return None
     return found

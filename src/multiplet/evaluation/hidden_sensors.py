@@ -52,6 +52,7 @@ def losses(model: Model, net: MaskedSensorsNet, dataset: Dataset, split: Split) 
     """Reference → the mean of -ln p in each event that has something hidden, in no order; masks are `FIXED`."""
     frequency = _frequency(model, net, dataset) if dataset.size("train") else None
     found: dict[str, list[Tensor]] = {}
+    near: Tensor | None = None  # the same for all events
     for tokens in _tokens(model, dataset, split, dataset.size(split)):
         hide, given = net.hidden(tokens, FIXED), {}
         if frequency is not None:
@@ -59,7 +60,7 @@ def losses(model: Model, net: MaskedSensorsNet, dataset: Dataset, split: Split) 
         places = tokens.places.get(net.spec.sensor)
         time = model.represent.features.inverse(tokens.x).get("time")
         if places is not None and time is not None:
-            near = neighbours(places.cpu().numpy()).to(time.device)
+            near = neighbours(places.cpu().numpy()).to(time.device) if near is None else near
             given["by a kernel in time"] = _kernel(tokens, net, time, hide, near)
         for name, logs in given.items():
             mean = masked_mean(logs.new_zeros(hide.shape).masked_scatter(hide, -logs), hide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +67,8 @@ def track_losses(
         raise RecipeError(
             f"an event has {tracks.shape[1]} tracks, and there are {kind.shape[1]} queries: raise Tracks.queries"
         )
-    sure = kind.log_softmax(-1)
-    dice, focal = _pair_costs(owned, tracks, mask)
-    query = _assign(weigh.dice * dice + weigh.focal * focal - weigh.kind * sure[..., 1:].exp(), real)
-    pairs = {"dice": weigh.dice * dice, "focal": weigh.focal * focal}
+    sure, pairs = kind.log_softmax(-1), _pair_costs(owned, tracks, mask, weigh)
+    query = _assign(_costs(kind, pairs, weigh), real)
     found = {
         name: value.gather(1, query[:, None]).squeeze(1).masked_fill(~real, 0.0).sum(1) for name, value in pairs.items()
     }
@@ -78,7 +77,6 @@ def track_losses(
     return {"class": loss.sum(1), **found}
 
 
-@torch.no_grad()
 def matched(
     kind: Float[Tensor, "B Q 2"],
     owned: Float[Tensor, "B Q S"],
@@ -87,8 +85,7 @@ def matched(
     weigh: Weights,
 ) -> Bool[Tensor, "B Q"]:
     """Which queries stand for a track by the pairing of `track_losses`, which truth decides."""
-    real, (dice, focal) = tracks.any(-1), _pair_costs(owned, tracks, mask)
-    cost = weigh.dice * dice + weigh.focal * focal - weigh.kind * kind.softmax(-1)[..., 1:]
+    real, cost = tracks.any(-1), _costs(kind, _pair_costs(owned, tracks, mask, weigh), weigh)
     return _taken(_assign(cost, real), real, kind.shape[1])
 
 
@@ -97,10 +94,18 @@ def _taken(query: Int[Tensor, "B T"], real: Bool[Tensor, "B T"], queries: int) -
     return torch.zeros(len(query), queries, device=query.device).scatter_add_(1, query, real.float()) > 0
 
 
+@torch.no_grad()
+def _costs(
+    kind: Float[Tensor, "B Q 2"], pairs: Mapping[str, Float[Tensor, "B Q T"]], weigh: Weights
+) -> Float[Tensor, "B Q T"]:
+    """What the pairing makes least: nothing is learned through it."""
+    return pairs["dice"] + pairs["focal"] - weigh.kind * kind.softmax(-1)[..., 1:]
+
+
 def _pair_costs(
-    owned: Float[Tensor, "B Q S"], tracks: Float[Tensor, "B T S"], mask: Bool[Tensor, "B S"]
-) -> tuple[Float[Tensor, "B Q T"], Float[Tensor, "B Q T"]]:
-    """Dice and focal loss of every query with every track: sums over points are matrix products."""
+    owned: Float[Tensor, "B Q S"], tracks: Float[Tensor, "B T S"], mask: Bool[Tensor, "B S"], weigh: Weights
+) -> dict[str, Float[Tensor, "B Q T"]]:
+    """Dice and focal loss of every query with every track, weighed: sums over points are matrix products."""
     inside = mask[:, None].float()
     p = owned.sigmoid() * inside
     shared = p @ tracks.transpose(1, 2)
@@ -108,12 +113,12 @@ def _pair_costs(
     if_in = _ALPHA * (1 - p) ** _GAMMA * -F.logsigmoid(owned) * inside
     if_out = (1 - _ALPHA) * p**_GAMMA * -F.logsigmoid(-owned) * inside
     focal = (if_in - if_out) @ tracks.transpose(1, 2) + if_out.sum(-1)[..., None]
-    return dice, focal / inside.sum(-1, keepdim=True).clamp(min=1)
+    return {"dice": weigh.dice * dice, "focal": weigh.focal * (focal / inside.sum(-1, keepdim=True).clamp(min=1))}
 
 
 def _assign(cost: Float[Tensor, "B Q T"], real: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """The query of each track, none twice; tracks that are not real get any. One copy to the CPU a stage."""
-    numbers, counts = cost.detach().nan_to_num(0.0).cpu().numpy(), real.sum(1).tolist()
+    numbers, counts = cost.nan_to_num(0.0).cpu().numpy(), real.sum(1).tolist()
     query = np.zeros(real.shape, np.int64)
     for event, tracks in enumerate(counts):
         rows, columns = linear_sum_assignment(numbers[event, :, :tracks])
