@@ -88,8 +88,8 @@ def _frequency(model: Model, net: MaskedSensorsNet, dataset: Dataset) -> Float[T
     """The share of each sensor among the tokens that may be hidden, in training events."""
     counts = torch.ones(model.represent.shape.ids[net.spec.sensor], device=next(model.parameters()).device)
     for tokens in _tokens(model, dataset, "train", min(COUNTED, dataset.size("train"))):
-        good = tokens.mask & (tokens.ids[net.spec.auxiliary] == 0)
-        counts += torch.bincount(tokens.ids[net.spec.sensor][good].long(), minlength=len(counts))
+        sensor = tokens.ids[net.spec.sensor][net.candidates(tokens)]
+        counts += torch.bincount(sensor.long(), minlength=len(counts))
     return counts / counts.sum()
 
 
@@ -110,7 +110,7 @@ def _kernel(
 ) -> Float[Tensor, " n"]:
     """ln p of the true sensor of each hidden token."""
     sensor, spread = tokens.ids[net.spec.sensor].long(), torch.tensor(SPREAD, device=time.device)
-    visible = tokens.mask & ~hide & (tokens.ids[net.spec.auxiliary] == 0)
+    visible = net.candidates(tokens) & ~hide
     inside = ((near >= 0) * spread).sum(1)
     logs = []
     for place in hide.nonzero().split(max(_CELLS // (len(SPREAD) * hide.shape[1]), 1)):

@@ -116,7 +116,11 @@ class MaskedSensorsNet(nn.Module):
         group = self.spec.group
         slots = tokens.ids[self.spec.sensor] // group if group else tokens.index
         drawn = draws.uniform("sensors", tokens.event, slots, 1)[..., 0] < self.spec.hide
-        return drawn & tokens.mask & (tokens.ids[self.spec.auxiliary] == 0)
+        return drawn & self.candidates(tokens)
+
+    def candidates(self, tokens: Tokens) -> Bool[Tensor, "B S"]:
+        """Tokens whose sensor may be hidden."""
+        return tokens.mask & (tokens.ids[self.spec.auxiliary] == 0)
 
     def weights(self, tokens: Tokens, draws: Draws) -> dict[str, Float[Tensor, " B"]]:
         """For "sensor" 1 where a sensor is hidden, for "charge" where there is a token; else 0."""
