@@ -21,7 +21,7 @@ from multiplet.recipes import masked_diffusion, tpc_controls
 from multiplet.recipes.find import make_recipe, make_study
 from multiplet.spec import differences, to_dict
 from multiplet.training import train
-from multiplet.transfer import FineTune, Frozen, Scratch
+from multiplet.transfer import FineTune, Frozen, FrozenRandom, Scratch
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
     assert next(iter(first)) == "diffusion"
     for name, recipe in every.items():
         way, _, rest = name.partition("-")
-        if way not in ("tuned", "frozen", "scratch"):
+        if way not in ("tuned", "frozen", "random", "scratch"):
             assert isinstance(recipe.objective, Masked)
             changed = {line.split(":")[0].split(".")[0] for line in differences(to_dict(base), to_dict(recipe))}
             assert changed <= {"represent", "objective", "encoder"}, name
@@ -149,7 +149,8 @@ def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
         folder = "data/tops" if "-two-" in name else "data/jets"
         assert recipe.data == Events(folder, int(seed[1:]) * int(count), int(count))
         run = f"runs/md/{variant.removesuffix('-two')}"
-        assert recipe.adapt == {"tuned": FineTune(run), "frozen": Frozen(run), "scratch": Scratch()}[way]
+        adapts = {"tuned": FineTune(run), "frozen": Frozen(run), "random": FrozenRandom(run), "scratch": Scratch()}
+        assert recipe.adapt == adapts[way]
         assert recipe.train.steps == max(int(count) // 16, 100)
 
 

@@ -44,10 +44,11 @@ def masked_diffusion(
     times in batches of 128, in 100 steps at least. Each variant is pretrained once: intervals do not contain what
     another pretraining would have given.
 
-    What is compared has the same steps, batches and labelled jets. The rate with labels was chosen from scratch on
-    1,000 of them (with all 21 features), but for the heads of frozen encoders; that of pretraining was chosen for no
-    variant. Training from scratch standardises by its labelled jets, what is carried by 10,000 of pretraining. Unplaced
-    variants stand beside a training from scratch that is told ranks.
+    What is compared has the same steps, batches and labelled jets; frozen encoders also stand beside a random one of
+    the same shape, frozen as it was drawn. The rate with labels was chosen from scratch on 1,000 of them (with all 21
+    features), but for the heads of frozen encoders; that of pretraining was chosen for no variant. Training from
+    scratch standardises by its labelled jets, what is carried by 10,000 of pretraining. Unplaced variants stand
+    beside a training from scratch that is told ranks.
 
         multiplet simulate jets --out data/jets --events 120000
         multiplet simulate jets --out data/tops --events 40000 --seed 2 --processes QCD,Tbqq
@@ -60,10 +61,10 @@ def masked_diffusion(
 
     base = pretraining()
     questions = {"Labels": _cells({"diffusion": base}, out, ("tuned", "frozen", "scratch"), data, labels, seeds)}
-    scratch = _cells({"diffusion": base}, out, ("scratch",), data, (_FEW,), seeds)
     for title, made in (("Targets", _targets(base)), ("Hidden and predicted", _ratios(base))):
-        for way in ("tuned", "frozen"):
-            questions[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | scratch
+        for way, controls in (("tuned", ("scratch",)), ("frozen", ("random", "scratch"))):
+            compared_with = _cells({"diffusion": base}, out, controls, data, (_FEW,), seeds)
+            questions[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | compared_with
     features = {f"features-{name}": pretraining(features=name) for name in ("independent", "all")}
     questions["Features"] = _cells({"diffusion": base} | features, out, ("tuned", "scratch"), data, (_FEW,), seeds)
     sizes = {f"size-{wide}x{deep}": pretraining(wide, deep) for wide, deep in _SIZES if (wide, deep) != (width, depth)}
