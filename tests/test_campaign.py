@@ -13,7 +13,7 @@ from multiplet.campaign import study
 from multiplet.data.events import Events
 from multiplet.embedding import Fourier, Learned
 from multiplet.errors import DataError, RecipeError, RunError
-from multiplet.evaluation.study import WAYS, _way
+from multiplet.evaluation.study import WAY_NAMES, _way
 from multiplet.objectives.masked import Masked
 from multiplet.optim import AdamW
 from multiplet.recipe import Recipe
@@ -161,7 +161,7 @@ def test_controls_see_the_same_labels_and_steps() -> None:
         task, way, labels, seed = name.split("-")
         assert isinstance(recipe.encoder.backbone, Nothing)
         assert isinstance(recipe.encoder.features, Learned if way == "features" else Fourier)
-        assert _way(recipe) == WAYS["Features" if way == "features" else "Nothing"]
+        assert _way(recipe) == WAY_NAMES["Features" if way == "features" else "Nothing"]
         count, number = int(labels), int(seed[1:])
         assert recipe.data == Events("data/tpc", 5 + count * number, count)
         assert recipe.train.steps == (400 if task == "tracks" else 200)

@@ -28,7 +28,7 @@ from multiplet.tasks.together import parts_of
 from multiplet.tasks.tracks import Tracks
 from multiplet.track_metrics import NONE, adjusted_rand_of_each, overlaps, pair_sums
 
-WAYS = {
+WAY_NAMES = {
     "FineTune": "fine-tuned",
     "Frozen": "frozen",
     "FrozenRandom": "frozen at random",
@@ -106,7 +106,7 @@ def _way(recipe: Recipe) -> str:
     name = type(recipe.adapt).__name__
     if isinstance(recipe.encoder.backbone, Nothing):
         name = "Features" if isinstance(recipe.encoder.features, Learned) else "Nothing"
-    return WAYS.get(name, name)
+    return WAY_NAMES.get(name, name)
 
 
 def _classes(file: Path, objective: Classify | Tag) -> tuple[str, np.ndarray]:
@@ -184,7 +184,7 @@ class Pair:
 
 def pairs(found: Sequence[Row]) -> list[Pair]:
     """Every two ways and number of labels: the paired difference of these rows of one metric."""
-    order = list(WAYS.values())
+    order = list(WAY_NAMES.values())
     ways = sorted(dict.fromkeys(row.way for row in found), key=lambda way: (*order, way).index(way))
     return [
         Pair(found[0].metric, labels, first, second, difference)

@@ -13,8 +13,8 @@ from multiplet.recipe import Recipe, open_run
 from multiplet.spec import did_you_mean
 from multiplet.transfer import Adapt, FineTune, Frozen, FrozenRandom, Scratch
 
-CARRIED: dict[str, Callable[[str], Adapt]] = {"tuned": FineTune, "frozen": Frozen, "random": FrozenRandom}
-WAYS = (*CARRIED, "scratch", "nothing", "features")
+_ADAPTS: dict[str, Callable[[str], Adapt]] = {"tuned": FineTune, "frozen": Frozen, "random": FrozenRandom}
+WAYS = (*_ADAPTS, "scratch", "nothing", "features")
 
 
 def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], Recipe]) -> Recipe:
@@ -27,7 +27,7 @@ def put_to(task: ShippedObjective, run: str, encoder: str, fresh: Callable[[], R
     """
     if encoder not in WAYS:
         raise RecipeError(f"there is no encoder {encoder!r} ({did_you_mean(encoder, WAYS)})")
-    if encoder in CARRIED and not run:
+    if encoder in _ADAPTS and not run:
         raise RecipeError(f"encoder={encoder} needs a run to carry from, such as run=runs/pretrained")
     return in_way(encoder, task, open_run(run).recipe if run else fresh(), run)
 
@@ -41,5 +41,5 @@ def in_way(encoder: str, task: ShippedObjective, base: Recipe, run: str) -> Reci
         if isinstance(encode.features, Learned):
             raise RecipeError("encoder=features: one linear map embeds them as it is: take encoder=nothing")
         encode = replace(encode, features=Learned())
-    adapt = CARRIED[encoder](run) if encoder in CARRIED else Scratch()
+    adapt = _ADAPTS[encoder](run) if encoder in _ADAPTS else Scratch()
     return replace(base, encoder=encode, objective=task, adapt=adapt, seed=0)
