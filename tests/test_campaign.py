@@ -15,9 +15,10 @@ from multiplet.embedding import Fourier, Learned
 from multiplet.errors import DataError, RecipeError, RunError
 from multiplet.evaluation.study import WAY_NAMES, _way
 from multiplet.objectives.masked import Masked
-from multiplet.optim import AdamW
+from multiplet.optim import AdamW, require_rate
+from multiplet.parametrisation import MuP, Standard, UnitMuP
 from multiplet.recipe import Recipe
-from multiplet.recipes import masked_diffusion, tpc_controls
+from multiplet.recipes import masked_diffusion, rate_transfer, tpc_controls
 from multiplet.recipes.find import make_recipe, make_study
 from multiplet.spec import differences, to_dict
 from multiplet.training import train
@@ -170,3 +171,33 @@ def test_controls_see_the_same_labels_and_steps() -> None:
         make_recipe("jet_classes", ["encoder=features"])
     with pytest.raises(RecipeError, match="did you mean 'frozen'"):
         tpc_controls(encoders=("frosen",))
+
+
+def test_rates_are_compared_on_equal_terms() -> None:
+    """Cells of one width and rate differ by the parametrisation alone; µP's base is the narrowest; nothing clips."""
+    made = rate_transfer("maskdiff", widths=(64, 128), parametrisations=("mup", "umup", "standard"), depth=3, seeds=2)
+    assert len(made) == 3 * 2 * 6 * 2
+    for name, recipe in made.items():
+        kind, width, rate, seed = name.rsplit("-", 3)
+        assert recipe.encoder.param == {"mup": MuP(64, 3), "umup": UnitMuP(), "standard": Standard()}[kind]
+        assert (recipe.encoder.backbone.width, recipe.encoder.backbone.depth) == (int(width), 3)
+        assert (recipe.optim.rate, recipe.seed, recipe.train.clip) == (float(rate), int(seed[1:]), None)
+        assert recipe.objective == made["umup-64-1-s0"].objective
+        require_rate(recipe.optim, recipe.encoder.param)
+    assert {recipe.data for recipe in made.values()} == {Events("data/jets")}
+    assert {recipe.data for recipe in rate_transfer().values()} == {Events("data/tpc")}
+    for wrong, message in (
+        ({"recipe": "maskdif"}, "did you mean 'maskdiff'"),
+        ({"parametrisations": ("up",)}, "there is no 'up'"),
+        ({"depth": 0}, "at least 1"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            rate_transfer(**wrong)
+
+
+def test_a_rate_of_another_parametrisation_stops_a_study_before_it_trains(data: Path, tmp_path: Path) -> None:
+    good = tiny.labels(str(data))
+    bad = replace(good, encoder=replace(good.encoder, param=UnitMuP()))
+    with pytest.raises(RecipeError, match=r"cell bad: optim.rate is .*no cell was trained"):
+        study({"": {"good": good, "bad": bad}}, tmp_path / "out")
+    assert not (tmp_path / "out" / "good").exists()

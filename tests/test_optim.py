@@ -12,7 +12,7 @@ from multiplet.dimensions import Width
 from multiplet.errors import RecipeError
 from multiplet.layers import Linear, RMSNorm
 from multiplet.optim import AdamW, Optim, Schedule, ScheduleFree
-from multiplet.parametrisation import MuP, Standard
+from multiplet.parametrisation import MuP, Standard, UnitMuP
 
 OPTIMS = [AdamW(rate=1e-2, warmup=3), ScheduleFree(rate=1e-2, warmup=3)]
 
@@ -47,6 +47,24 @@ def test_groups_have_equal_rate_and_decay_and_vectors_are_not_decayed() -> None:
     assert shrink == {2: pytest.approx(1e-3), 3: 0.0, 1: pytest.approx(1e-3)}
     coupled = AdamW(rate=1e-2, decay=1e-3, coupled=True).build(Net(64, param), param, 10)
     assert sorted(row["shrink"] for row in coupled.table()) == pytest.approx([0, 1e-3 * 1e-2 / 4, 1e-5])
+
+
+@pytest.mark.parametrize("optim", [AdamW, ScheduleFree])
+@pytest.mark.parametrize(
+    ("param", "rate", "expected"),
+    [
+        (MuP(base_width=16), 1e-2, {"first": 1e-2, "hidden": 1e-2 / 4, "out": 1e-2}),
+        (UnitMuP(), 1.0, {"first": 1 / 2, "hidden": 1 / 8, "out": 1.0}),  # fan-in 4 and 64; readouts 1
+        (Standard(), 1e-2, {"first": 1e-2, "hidden": 1e-2, "out": 1e-2}),
+    ],
+)
+def test_rates_follow_the_parametrisation_in_both_optimisers(
+    optim: type[AdamW | ScheduleFree], param: Standard, rate: float, expected: dict[str, float]
+) -> None:
+    net = Net(64, param)
+    groups = optim(rate=rate, warmup=0).build(net, param, 10).inner.param_groups
+    found = {name: group["lr"] for group in groups for name in group["names"]}
+    assert {name: found[f"{name}.weight"] for name in expected} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("optim", OPTIMS)

@@ -16,6 +16,7 @@ from multiplet.errors import DataError, RecipeError, RunError
 from multiplet.evaluation.comparison import Comparison, compare
 from multiplet.evaluation.evaluate import evaluate
 from multiplet.files import read_json
+from multiplet.optim import require_rate
 from multiplet.progress import show
 from multiplet.recipe import Recipe
 from multiplet.record import read_record
@@ -30,9 +31,9 @@ def study(
 
     `questions` are recipes by name, by the title of what they answer together; a cell may be in several. Writes
     out/study.md and out/study.html; gives what they say, or None where no cell is done. Before anything is trained it
-    raises RecipeError where no name fits or two recipes share one, DataError where the events of a cell are not there,
-    and RunError where a cell carries another one that is neither trained nor about to be; later RunError where a signal
-    stopped a cell: the same call goes on from there.
+    raises RecipeError where no name fits, two recipes share one, or a rate is not one of its parametrisation,
+    DataError where the events of a cell are not there, and RunError where a cell carries another one that is neither
+    trained nor about to be; later RunError where a signal stopped a cell: the same call goes on from there.
     """
     recipes: dict[str, Recipe] = {}
     for name, recipe in (cell for question in questions.values() for cell in question.items()):
@@ -41,6 +42,7 @@ def study(
     chosen = [name for name in recipes if fnmatch(name, only)]
     if not chosen:
         raise RecipeError(f"no cell fits {only!r}: there are {', '.join(recipes) or 'none'}")
+    _require_rates({name: recipes[name] for name in chosen})
     _require_events({name: recipes[name] for name in chosen})
     _require_carried(recipes, chosen, out)
     for number, name in enumerate(chosen, 1):
@@ -72,6 +74,14 @@ def complete(run: Path, recipe: Recipe, command: str = "", title: str = "") -> d
         return metrics
     with closing(show(f"evaluate {title or run.name}")) as bar:
         return evaluate(run, command=f"multiplet evaluate {run}", show=bar)
+
+
+def _require_rates(cells: Mapping[str, Recipe]) -> None:
+    for name, recipe in cells.items():
+        try:
+            require_rate(recipe.optim, recipe.encoder.param)
+        except RecipeError as error:
+            raise RecipeError(f"cell {name}: {error}; no cell was trained") from error
 
 
 def _require_events(cells: Mapping[str, Recipe]) -> None:

@@ -91,14 +91,19 @@ def _check(spec: AdamW | ScheduleFree) -> None:
         raise RecipeError(f"an optimiser needs rate > 0, warmup and decay >= 0 and betas in [0, 1); given: {spec}")
 
 
-def _groups(model: nn.Module, param: Parametrisation, spec: AdamW | ScheduleFree) -> list[dict[str, Any]]:
-    """Parameters merged by equal rate and decay; each group keeps its parameters' names."""
+def require_rate(spec: Optim, param: Parametrisation) -> None:
+    """RecipeError where the rate is that of another parametrisation."""
     low, high = param.rates
     if not low <= spec.rate <= high:
         raise RecipeError(
             f"optim.rate is {spec.rate}, where {type(param).__name__} trains with rates from {low} to {high}: "
             f"set optim.rate={'1.0' if spec.rate < low else '0.003'}, or another encoder.param"
         )
+
+
+def _groups(model: nn.Module, param: Parametrisation, spec: AdamW | ScheduleFree) -> list[dict[str, Any]]:
+    """Parameters merged by equal rate and decay; each group keeps its parameters' names."""
+    require_rate(spec, param)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     parameters = dict(model.named_parameters())
     for name, declared in declared_parameters(model).items():

@@ -15,7 +15,10 @@ from multiplet.parametrisation import Parametrisation
 
 @dataclass(frozen=True)
 class CrossDecoder:
-    """Blocks of cross-attention and SwiGLU; `width` None: that of the encoder. position None: all queries are alike."""
+    """Blocks of cross-attention and SwiGLU; position None: all queries are alike.
+
+    `width` None: that of the encoder; a number does not grow, and its rates and spreads are those of a base.
+    """
 
     depth: int = 2
     width: int | None = None
@@ -26,7 +29,7 @@ class CrossDecoder:
 
     def build(self, memory: Width, param: Parametrisation) -> CrossDecoderNet:
         """The decoder for an encoder of width `memory`."""
-        width = memory if self.width is None else Width(self.width, memory.ratio)
+        width = memory if self.width is None else Width(self.width)
         return CrossDecoderNet(self, width, memory, param)
 
 

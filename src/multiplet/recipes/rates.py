@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from multiplet.errors import RecipeError
 from multiplet.recipe import Recipe
@@ -11,43 +12,66 @@ from multiplet.recipes.fm4npp import fm4npp
 from multiplet.recipes.maskdiff import maskdiff
 from multiplet.spec import did_you_mean, override
 
-# recipe → its arguments that are not asked for, and fields that must not grow with width for a rate to carry over
-_PRETRAINING: dict[str, tuple[Callable[..., Recipe], dict[str, str]]] = {
-    "fm4npp": (fm4npp, {"encoder.backbone.state": "4"}),
-    "maskdiff": (partial(maskdiff, features="relative"), {}),
+
+class _Pretraining(NamedTuple):
+    """What is trained where nothing else is asked for."""
+
+    make: Callable[..., Recipe]
+    data: str
+    widths: tuple[int, ...]
+    fields: dict[str, str]  # what must not grow with width for a rate to carry over
+
+
+_PRETRAINING = {
+    "fm4npp": _Pretraining(fm4npp, "data/tpc", (32, 64, 128), {"encoder.backbone.state": "4"}),
+    "maskdiff": _Pretraining(partial(maskdiff, features="relative"), "data/jets", (64, 128, 256), {}),
 }
-PARAMETRISATIONS = {"mup": "MuP", "umup": "UnitMuP", "standard": "Standard"}
+_AROUND_ONE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+_SMALL = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3)
+PARAMETRISATIONS = {"mup": ("MuP", _SMALL), "umup": ("UnitMuP", _AROUND_ONE), "standard": ("Standard", _SMALL)}
 
 
 def rate_transfer(
     recipe: str = "fm4npp",
-    data: str = "data/tpc",
-    widths: tuple[int, ...] = (32, 64, 128),
-    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3, 16e-3, 32e-3),
+    data: str = "",
+    widths: tuple[int, ...] = (),
+    rates: tuple[float, ...] = (),
     parametrisations: tuple[str, ...] = ("mup", "standard"),
     depth: int = 2,
-    steps: int = 150,
-    batch: int = 16,
+    steps: int = 300,
+    batch: int = 64,
+    seeds: int = 1,
 ) -> dict[str, Recipe]:
-    """Cells of one seed: each sees the same events in the same order, so they differ by width and rate alone.
+    """Cells that see the same events in the same order, for each seed, and differ by width, rate and parametrisation.
 
-    multiplet study rate_transfer runs/rates recipe=fm4npp data=data/tpc
-    multiplet study rate_transfer runs/unit recipe=maskdiff data=data/jets parametrisations=umup rates=0.25,0.5,1,2
+    The base model of µP is the narrowest here. Nothing is clipped: gradients of the parametrisations differ in size,
+    and a norm that always binds would stand in for a rate. Without `data`, `widths` and `rates`: those of the recipe
+    and of the parametrisation. RecipeError for what is not known, and without a depth or a seed.
+
+        multiplet study rate_transfer runs/rates recipe=fm4npp
+        multiplet study rate_transfer runs/unit recipe=maskdiff parametrisations=umup,mup,standard
     """
     for name, given, allowed in (
-        ("recipe", (recipe,), _PRETRAINING),
-        ("parametrisations", parametrisations, PARAMETRISATIONS),
+        ("recipe", (recipe,), tuple(_PRETRAINING)),
+        ("parametrisations", parametrisations, tuple(PARAMETRISATIONS)),
     ):
         if unknown := [one for one in given if one not in allowed]:
             raise RecipeError(f"{name}: there is no {unknown[0]!r} ({did_you_mean(unknown[0], allowed)})")
-    make, fields = _PRETRAINING[recipe]
+    if depth < 1 or seeds < 1:
+        raise RecipeError(f"depth and seeds are at least 1; given: {depth} and {seeds}")
+    pretraining = _PRETRAINING[recipe]
+    widths = widths or pretraining.widths
     cells = {}
     for kind in parametrisations:
-        param = {"encoder.param": PARAMETRISATIONS[kind]} if kind != "mup" else {}
+        param, usual = PARAMETRISATIONS[kind]
+        changes = {**pretraining.fields, "encoder.param": param, "train.clip": "none", "optim.warmup": str(steps // 10)}
+        if kind == "mup":
+            changes |= {"encoder.param.base_width": str(min(widths)), "encoder.param.base_depth": str(depth)}
+        changes |= {"train.validate_every": str(steps), "train.save_every": str(steps)}
         for width in widths:
-            for rate in rates:
-                made = make(data, width=width, depth=depth, steps=steps, batch=batch)
-                changes = {"optim.rate": str(rate), "optim.warmup": str(steps // 10)}
-                looks = {"train.validate_every": str(steps), "train.save_every": str(steps)}
-                cells[f"{kind}-{width}-{rate:g}"] = override(made, {**fields, **param, **changes, **looks})
+            made = pretraining.make(data or pretraining.data, width=width, depth=depth, steps=steps, batch=batch)
+            for rate in rates or usual:
+                for seed in range(seeds):
+                    changed = override(made, {**changes, "optim.rate": str(rate), "seed": str(seed)})
+                    cells[f"{kind}-{width}-{rate:g}-s{seed}"] = changed
     return cells
