@@ -30,7 +30,7 @@ def widen(value: Tensor) -> Tensor:
 
 def measure(data: str, way: str, width: int, steps: int) -> tuple[float, float, float]:
     """Events/s, peak memory above the start (MB), and the share of slots that are padding."""
-    recipe = maskdiff(data, width=width)
+    recipe = maskdiff(data, width=width, features="all")
     dataset = recipe.data.open()
     model = recipe.build(dataset.schema)
     model.represent.fit(dataset.read("train", np.arange(1000)))

@@ -153,6 +153,10 @@ def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
         adapts = {"tuned": FineTune(run), "frozen": Frozen(run), "random": FrozenRandom(run), "scratch": Scratch()}
         assert recipe.adapt == adapts[way]
         assert recipe.train.steps == max(int(count) // 16, 100)
+        compared = every.get(f"scratch-{rest}", every[f"tuned-{rest}"])
+        assert recipe.train == compared.train
+        assert recipe.seed == compared.seed == int(seed[1:])
+        assert recipe.optim == replace(compared.optim, rate=0.03 if way in ("frozen", "random") else 0.003)
 
 
 def test_controls_see_the_same_labels_and_steps() -> None:

@@ -411,6 +411,15 @@ def test_a_representation_is_fitted_once_and_saved(spec: Represent, cloud: Cloud
     assert torch.equal(other(cloud).x, net(cloud).x)
 
 
+@pytest.mark.parametrize("spec", REPRESENTATIONS)
+def test_a_representation_is_fitted_on_real_points_alone(spec: Represent, cloud: Cloud) -> None:
+    net, other = spec.build(SCHEMA), spec.build(SCHEMA)
+    net.fit(cloud)
+    other.fit(padded(cloud, 50, 0.0))
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, equal_nan=True, msg=name)
+
+
 def test_tokens_keep_rank_and_index_when_some_are_selected(cloud: Cloud) -> None:
     tokens: Tokens = represented(REPRESENTATIONS[0].values[0], cloud)(cloud)
     places = torch.tensor([[2, 4]]).expand(len(cloud), 2)

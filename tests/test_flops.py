@@ -98,7 +98,7 @@ def test_operations_are_those_that_pytorch_counts(encode: Encode, objective: Mas
 
 @pytest.mark.parametrize(("d", "depth", "below"), [(128, 4, 2), (256, 8, 4), (512, 12, 4)])
 def test_operations_of_the_published_sizes(d: int, depth: int, below: int) -> None:
-    recipe = maskdiff(width=d)
+    recipe = maskdiff(width=d, features="all")
     with torch.device("meta"):
         model = recipe.build(SCHEMA)
     head = 18 * d**2 + (256 + d + 2 * 21) * d

@@ -152,6 +152,36 @@ def test_positions_are_ranks_in_the_whole_event() -> None:
     torch.testing.assert_close(encoder(part).points, encoder(shifted).points, atol=1e-4, rtol=1e-3)
 
 
+def test_a_masked_net_tells_encoder_and_decoder_the_ranks_of_the_whole_event() -> None:
+    torch.manual_seed(0)
+    encoder = Encode(Transformer(32, 2, head_dim=8), Standard()).build(SHAPE)
+    net = Masked(0.6, 0.4, CrossDecoder(2, head_dim=8), MeanSquared()).build(encoder, SHAPE)
+    tokens, draws = tokens_of(torch.randn(3, 12, 21), [12, 9, 5]), Draws(3, 4)
+    masks, (z, _) = net.draw(tokens, draws), net.conditions(encoder, tokens, draws)
+    told = False
+    for event in range(3):
+        seen = masks.visible[event][masks.visible_mask[event]][None]
+        wanted = masks.predicted[event][masks.predicted_mask[event]][None]
+        every, x = torch.ones_like(seen, dtype=torch.bool), tokens.x[event, seen]
+        memory = encoder(replace(tokens_of(x, [seen.shape[1]]), rank=seen, index=seen)).points
+        expected = net.decoder(memory, every, seen, wanted)[0]
+        torch.testing.assert_close(z[event][masks.predicted_mask[event]], expected, atol=1e-5, rtol=1e-5)
+        recounted = net.decoder(memory, every, torch.arange(seen.shape[1])[None], wanted)[0]
+        told |= not torch.allclose(expected, recounted, atol=1e-3)
+    assert told
+
+
+def test_without_positions_ranks_have_no_influence() -> None:
+    torch.manual_seed(0)
+    encoder = Encode(Transformer(32, 2, head_dim=8, position=None), Standard()).build(SHAPE)
+    decoder = CrossDecoder(2, head_dim=8, position=None).build(Width(32), Standard())
+    tokens, order = tokens_of(torch.randn(2, 9, 21), [9, 9]), torch.randperm(9).expand(2, 9)
+    points = encoder(tokens).points
+    torch.testing.assert_close(encoder(replace(tokens, rank=order)).points, points)
+    first = decoder(points, tokens.mask, tokens.rank, tokens.rank[:, :4])
+    torch.testing.assert_close(decoder(points, tokens.mask, order, order[:, 4:8]), first)
+
+
 # Masks
 
 
@@ -256,6 +286,21 @@ def test_the_first_loss_is_one() -> None:
     losses = target(torch.randn(64, 20, 128), hidden, Draws(0, 0))
     for name in target.names:
         assert losses[name].mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_reference_knows_nothing_of_the_context_and_the_head_stays_in_full_precision() -> None:
+    torch.manual_seed(0)
+    target = Diffusion(width=32, depth=2).build(Width(32), SHAPE, Standard())
+    for parameter in target.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    hidden, z = tokens_of(torch.randn(4, 6, 21), [6] * 4), torch.randn(4, 6, 32)
+    losses, others = target(z, hidden, Draws(0, 0)), target(1 - z, hidden, Draws(0, 0))
+    assert torch.equal(losses["noise_without_context"], others["noise_without_context"])
+    assert not torch.allclose(losses["noise"], others["noise"], rtol=1e-3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = target(z, hidden, Draws(0, 0))
+    for name, loss in losses.items():
+        assert torch.equal(cast[name], loss), name
 
 
 def test_evaluation_draws_are_fixed_and_stratified_in_time() -> None:

@@ -100,6 +100,18 @@ def test_the_visible_points_stay_and_the_hidden_ones_are_those_of_every_evaluati
     assert table["hidden"][table["index"] < 20].tolist() == hide[tokens.mask].tolist()
 
 
+def test_what_was_hidden_has_no_influence_on_what_is_drawn(run: Path, toys: Path) -> None:
+    model = open_run(run).model()
+    tokens = model.tokens(Events(str(toys)).open().read("test", np.arange(20)))
+    drawn, hide = model.objective.sample(model.encoder, tokens, FIXED)
+    here = hide[..., None]
+    changed = replace(
+        tokens, x=torch.where(here, 3.0, tokens.x), targets={"x": torch.where(here, -2.0, tokens.targets["x"])}
+    )
+    again, _ = model.objective.sample(model.encoder, changed, FIXED)
+    assert torch.equal(again[hide], drawn[hide])
+
+
 def test_what_is_drawn_of_an_event_does_not_depend_on_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = sample(run)[1]
     monkeypatch.setattr(sampling, "_POINTS", 1)  # one event at a time
@@ -151,6 +163,17 @@ def test_jets_can_be_put_together_from_relative_momenta() -> None:
     assert has_jets(relative)
     for name, values in whole_jets(absolute, TRUE).items():
         np.testing.assert_allclose(whole_jets(relative, TRUE)[name], values, rtol=1e-6)
+
+
+def test_whole_jets_of_what_was_drawn_are_made_of_nothing_else() -> None:
+    drawn = {"pt": [8, 4, 2, 6, 3, 1], "deta": [0.1, 0.3, 0, 0, 0.2, 0.1], "dphi": [0, 0.2, 0.4] * 2}
+    truth = {"true_pt": [9.0] * 6, "true_deta": [0.5, -0.5] * 3, "true_dphi": [0.0] * 6}
+    both = made(**truth, **{f"sampled_{name}": values for name, values in drawn.items()})
+    alone = whole_jets(made(**{TRUE + name: values for name, values in drawn.items()}), TRUE)
+    found = whole_jets(both, "sampled_")
+    for name in ("mass", "width", "pt_dispersion"):
+        np.testing.assert_allclose(found[name], alone[name], rtol=1e-6)
+    np.testing.assert_allclose(found["pt_ratio"], [14 / 27, 10 / 27], rtol=1e-6)
 
 
 def test_flags_that_do_not_exclude_each_other_are_cut_at_one_half() -> None:

@@ -305,3 +305,27 @@ def test_pretraining_is_measured_on_the_masks_and_noise_of_its_validation(whole:
     metrics = evaluate(whole, split="validation")["metrics"]
     assert set(metrics) == {"noise", "noise_without_context"}
     assert evaluate(whole, split="validation")["metrics"] == metrics
+
+
+def test_what_is_saved_to_use_is_the_average_and_not_where_gradients_were_taken(whole: Path) -> None:
+    """Schedule-free: y = (1 - β) z + β x, where gradients are taken at y and x is the result."""
+    checkpoint, beta = require_newest(whole), tiny.masked("").optim.betas[0]
+    used, kept = checkpoint.weights(), checkpoint.resume()
+    moved = 0.0
+    for key, y in kept.items():
+        if key.startswith("parameter|"):
+            name = key.removeprefix("parameter|")
+            torch.testing.assert_close(used[name], (y - (1 - beta) * kept[f"z|{name}"]) / beta, rtol=1e-4, atol=1e-6)
+            moved = max(moved, float((used[name] - y).abs().max()))
+    assert moved > 1e-3
+
+
+def test_validation_while_training_says_what_evaluation_says(toys: Path, tmp_path: Path) -> None:
+    """On the same masks, times and noise, of the averaged weights."""
+    recipe = tiny.masked(str(toys), 10)
+    recipe = replace(recipe, train=replace(recipe.train, validation_events=10_000))
+    train(recipe, tmp_path / "run", progress=False)
+    (*_, last) = (line for line in log(tmp_path / "run") if line["kind"] == "validation")
+    metrics = evaluate(tmp_path / "run", split="validation", sample=0)["metrics"]
+    assert last["step"] == 10
+    assert {name: found["value"] for name, found in metrics.items()} == pytest.approx(last["losses"], rel=1e-4)

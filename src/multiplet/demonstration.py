@@ -14,8 +14,7 @@ from multiplet.recipes.maskdiff import jet_classes, maskdiff
 from multiplet.simulation.blocks import simulate
 from multiplet.simulation.jets import Jets
 
-FEATURES = "relative"  # without where the jet points, which pretraining would spend itself on (docs/log.md)
-WIDTH = 64  # a quarter of a million parameters: enough to see the gain, small enough for a laptop
+WIDTH = 64  # a quarter of a million parameters: enough to see how things go, small enough for a laptop
 SHOWN = ("accuracy", "auc", "rejection Hbb at 50.0%", "rejection Tbqq at 50.0%", "rejection Hqql at 99.0%",
          "rejection Tbl at 99.5%")  # fmt: skip
 
@@ -32,11 +31,9 @@ def demo(
     simulate(Jets(), data, events, seed=1, workers=workers, progress=lambda done, total: bar.update(done, total, ""))
     bar.close()
     first, tuned, scratch = (out / name for name in ("pretrained", "fine-tuned", "from-scratch"))
-    recipe = maskdiff(str(data), width=WIDTH, steps=steps, batch=128, features=FEATURES)
+    recipe = maskdiff(str(data), width=WIDTH, steps=steps, batch=128)
     metrics = [complete(first, recipe, command)]
     metrics.append(complete(tuned, jet_classes(str(first), str(data), labels, steps=tuning), command))
-    metrics.append(
-        complete(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH, features=FEATURES), command)
-    )
+    metrics.append(complete(scratch, jet_classes("", str(data), labels, steps=tuning, width=WIDTH), command))
     page = report([first, tuned, scratch], out / "report.html")
     return page, metrics_table({tuned.name: metrics[1], scratch.name: metrics[2]}, SHOWN)

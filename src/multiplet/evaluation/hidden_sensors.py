@@ -6,16 +6,14 @@ give a probability to each of V sensors; quoted is the mean of -ln p of the true
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from multiplet.data.batches import Batches, load, sequential
 from multiplet.data.events import Dataset, Split
 from multiplet.draws import FIXED
+from multiplet.evaluation.scores import tokens_of
 from multiplet.heads import masked_mean
 from multiplet.intervals import Estimate, bootstrap
 from multiplet.model import Model
@@ -26,7 +24,7 @@ from multiplet.tasks.together import TogetherNet
 COUNTED = 20_000  # training events
 SPREAD = (0.045, 0.08, 0.20, 0.30, 0.20, 0.08, 0.045)  # of a hit over its string, from three below to three above
 DECAY, FLOOR = 400.0, 1e-3  # ns; what a hit at any other time counts
-_POINTS, _CELLS = 20_000, 20_000_000
+_CELLS = 20_000_000
 
 
 def references(model: Model, dataset: Dataset, split: Split) -> dict[str, Estimate]:
@@ -53,7 +51,7 @@ def losses(model: Model, net: MaskedSensorsNet, dataset: Dataset, split: Split) 
     frequency = _frequency(model, net, dataset) if dataset.size("train") else None
     found: dict[str, list[Tensor]] = {}
     near: Tensor | None = None  # the same for all events
-    for tokens in _tokens(model, dataset, split, dataset.size(split)):
+    for tokens in tokens_of(model, dataset, split):
         hide, given = net.hidden(tokens, FIXED), {}
         if frequency is not None:
             given["by frequency"] = frequency[tokens.ids[net.spec.sensor][hide]].log()
@@ -87,18 +85,10 @@ def neighbours(places: Float[np.ndarray, "V C"]) -> Int[Tensor, "V 7"]:
 def _frequency(model: Model, net: MaskedSensorsNet, dataset: Dataset) -> Float[Tensor, " V"]:
     """The share of each sensor among the tokens that may be hidden, in training events."""
     counts = torch.ones(model.represent.shape.ids[net.spec.sensor], device=next(model.parameters()).device)
-    for tokens in _tokens(model, dataset, "train", min(COUNTED, dataset.size("train"))):
+    for tokens in tokens_of(model, dataset, "train", COUNTED):
         sensor = tokens.ids[net.spec.sensor][net.candidates(tokens)]
         counts += torch.bincount(sensor.long(), minlength=len(counts))
     return counts / counts.sum()
-
-
-def _tokens(model: Model, dataset: Dataset, split: Split, events: int) -> Iterator[Tokens]:
-    """Of the first so many events of a split, in parts of like length."""
-    device = next(model.parameters()).device
-    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(512, points_at_once=_POINTS), events)):
-        for cloud in clouds:
-            yield model.tokens(cloud.to(device))
 
 
 def _kernel(

@@ -72,6 +72,13 @@ def rows(
     return made | {name: _read(value.cpu(), event, slot) for name, value in found.items()}
 
 
+def tokens_of(model: Model, dataset: Dataset, split: Split, most: int | None = None) -> Iterator[Tokens]:
+    """Of the first `most` events of a split, or of all, in parts of like length, so not quite in file order."""
+    device = next(model.parameters()).device
+    for cloud in _clouds(dataset, split, most):
+        yield model.tokens(cloud.to(device))
+
+
 def require_same(columns: Sequence[Column], others: Sequence[Column], where: str, of: str) -> None:
     """Raise DataError where one of these columns is among the others with other classes, another unit or meaning."""
     theirs = {column.name: column for column in others}
@@ -118,7 +125,8 @@ def _require_finite(cloud: Cloud, tokens: Tokens, model: Model, dataset: Dataset
     )
 
 
-def _clouds(dataset: Dataset, split: Split) -> Iterator[Cloud]:
-    """All events of a split, in parts of like length that fit into memory, so not quite in file order."""
-    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(_EVENTS, points_at_once=_POINTS))):
+def _clouds(dataset: Dataset, split: Split, most: int | None = None) -> Iterator[Cloud]:
+    """Events of a split, in parts of like length that fit into memory, so not quite in file order."""
+    events = dataset.size(split) if most is None else min(most, dataset.size(split))
+    for _, clouds in load(dataset, split, sequential(dataset, split, Batches(_EVENTS, points_at_once=_POINTS), events)):
         yield from clouds

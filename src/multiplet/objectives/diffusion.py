@@ -128,11 +128,11 @@ class DiffusionNet(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws, steps: int = 100, temperature: float = 1.0
+        self, z: Float[Tensor, "B P zd"], hidden: Tokens, draws: Draws, steps: int = 100
     ) -> Float[Tensor, "B P c"]:
         """Draw tokens from p(x | z) by ancestral sampling on `steps` of the T times, evenly spaced from 0 to T-1.
 
-        The head is given the original t, and x̂₀ is held within ±10, the range of standardised values.
+        The head is given the original t, and x̂₀ is held within ±10, which is `Represent.clip` unless it is set.
         """
         if not 2 <= steps <= self.schedule.steps:
             raise RecipeError(f"sampling takes 2 to {self.schedule.steps} steps, not {steps}")
@@ -148,7 +148,7 @@ class DiffusionNet(nn.Module):
             x = (math.sqrt(before) * beta * clean + math.sqrt(1 - beta) * (1 - before) * x) / (1 - kept[i])
             if i:
                 spread = math.sqrt(beta * (1 - before) / (1 - kept[i]))
-                x = x + spread * temperature * self._normal(hidden, draws.repeated(i))
+                x = x + spread * self._normal(hidden, draws.repeated(i))
         return x
 
     def _normal(self, hidden: Tokens, draws: Draws) -> Float[Tensor, "B P c"]:

@@ -46,7 +46,7 @@ def maskdiff(
     depth: int = 0,
     steps: int = 5000,
     batch: int = 256,
-    features: str = "all",
+    features: str = "relative",
 ) -> Recipe:
     """Pretrain on jets without labels: hide half of the constituents, predict half of the hidden ones by diffusion.
 
@@ -57,15 +57,16 @@ def maskdiff(
     Other targets on the same encoder and masks: `objective.target=MeanSquared`, or `objective.target=Code` with
     `represent.tokenizer=KMeans`, `FSQ` or `VQ`.
 
-    `features` is "all" (the talk's 21, predicting all), "independent" (predicting 14 that are no copies of one another)
-    or "relative" (nothing that tells where the jet points). On 52,000 simulated jets, width 64:
+    `features` is "relative" (without η and φ of constituents), "independent" (the talk's 21 as inputs, predicting 14
+    that are no copies of one another) or "all" (the 21, predicting all, as in the talk): with those a small encoder
+    spends itself on where the jet points, and fine-tuning is worse than training from scratch (docs/log.md). On
+    52,000 simulated jets, width 64:
 
-        multiplet train maskdiff runs/pretrained data=data/jets data.take=52000 width=64 features=relative steps=3641
+        multiplet train maskdiff runs/pretrained data=data/jets data.take=52000 width=64 steps=3641
 
     25 minutes on one processor core. Fine-tuned minus from scratch, ten-class accuracy, 95 % interval: +0.024
     [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds); on a fresh sample -0.004
-    [-0.020, +0.012] on 300, +0.017 [-0.004, +0.036] on 1,000, +0.005 [-0.014, +0.023] on 3,000. With "all" fine-tuning
-    is worse than training from scratch at this size (docs/log.md).
+    [-0.020, +0.012] on 300, +0.017 [-0.004, +0.036] on 1,000, +0.005 [-0.014, +0.023] on 3,000.
     """
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
@@ -89,7 +90,7 @@ def jet_classes(
     steps: int = 1000,
     width: int = 128,
     depth: int = 0,
-    features: str = "all",
+    features: str = "relative",
 ) -> Recipe:
     """Tell the ten jet classes apart: from a pretrained run, or from scratch without one.
 
@@ -100,7 +101,7 @@ def jet_classes(
     own. For the result above:
 
         multiplet train jet_classes runs/tuned run=runs/pretrained labels=1000 skip=52000 steps=100 seed=0
-        multiplet train jet_classes runs/scratch width=64 features=relative labels=1000 skip=52000 steps=100 seed=0
+        multiplet train jet_classes runs/scratch width=64 labels=1000 skip=52000 steps=100 seed=0
 
     100 steps on 1,000 labels (20–30 s on one core), 600 on 10,000 (2.5 minutes): accuracy 0.587 and 0.697 fine-tuned,
     0.564 and 0.679 from scratch, means over seeds.

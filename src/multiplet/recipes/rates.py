@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from multiplet.errors import RecipeError
@@ -24,7 +23,7 @@ class _Pretraining(NamedTuple):
 
 _PRETRAINING = {
     "fm4npp": _Pretraining(fm4npp, "data/tpc", (32, 64, 128), {"encoder.backbone.state": "4"}),
-    "maskdiff": _Pretraining(partial(maskdiff, features="relative"), "data/jets", (64, 128, 256), {}),
+    "maskdiff": _Pretraining(maskdiff, "data/jets", (64, 128, 256), {}),
 }
 _AROUND_ONE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 _SMALL = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3)

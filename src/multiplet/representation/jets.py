@@ -88,7 +88,8 @@ INDEPENDENT = (
     *_BITS,
 )
 
-# Only what is measured relative to the jet: nothing tells where the jet points, which is no use to most tasks.
+# Without η, φ and the scales of momenta: where the jet points is no use to most tasks. log pT and log E together still
+# tell |η| of a constituent.
 RELATIVE = tuple(feature for feature in CONSTITUENTS if feature.name not in ("pt", "eta", "phi", "energy"))
 RELATIVE_INDEPENDENT = tuple(
     Feature("pt_rel", Log()) if feature.name == "log_pt" else feature
