@@ -13,7 +13,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-SIMULATE := $(VENV)/.installed-simulate
+DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 # --only-binary: where pythia8mc has no wheel this fails at once instead of compiling for hours.
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --only-binary=pythia8mc -c constraints.txt $(PIP_FLAGS)
@@ -22,13 +22,13 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --only-binary
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo    simulate, pretrain, fine-tune, report: demo/report.html, in about ten minutes on two cores"
+	@echo "make demo    simulate, pretrain, fine-tune, report: demo/report.html; about seven minutes on two cores"
 	@echo "make test    the whole test suite"
 	@echo "make quick   the tests that take no more than a few seconds each"
 	@echo "make check   ruff, import-linter and mypy"
 	@echo "make clean   remove $(VENV), caches and build folders; data, runs and demo stay"
 
-demo: $(SIMULATE)
+demo: $(DEMO)
 	$(BIN)/multiplet demo $(DEMO_ARGS)
 
 test: $(DEV)
@@ -43,14 +43,15 @@ check: $(DEV)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-$(SIMULATE): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[simulate]"
+# The demo itself needs `simulate` alone; the others read the ROOT and HDF5 files that come next.
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e ".[simulate,root,hdf5]"
 	@touch $@
 
 # Holds all that the demo needs as well, so that one installation serves both.
 $(DEV): pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e ".[simulate,root,hdf5,dev]"
-	@touch $(SIMULATE) $@
+	@touch $(DEMO) $@
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "multiplet needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": choose another, as in make PYTHON=python3.12 demo")'
