@@ -69,7 +69,7 @@ def test_directions_train_the_head_and_an_encoder_that_may_be_trained(
     begin = made.build(schema)
     made.adapt.carry(begin)
     assert same(begin.state_dict(), carried, "encoder") == as_carried
-    made.adapt.freeze(begin)
+    made.adapt.prepare(begin)
     assert {name.split(".")[0] for name, p in begin.named_parameters() if p.requires_grad} == {
         "objective",
         *(["encoder"] if trained else []),

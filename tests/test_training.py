@@ -25,6 +25,7 @@ from multiplet.data.columns import Columns
 from multiplet.data.events import EventFiles, Events
 from multiplet.errors import NonFiniteError, RecipeError, RunError
 from multiplet.evaluation.evaluate import evaluate
+from multiplet.optim import AdamW
 from multiplet.recipe import Recipe, carry, open_run
 from multiplet.tasks.classify import Classify
 from multiplet.training import train
@@ -272,6 +273,23 @@ def test_a_frozen_encoder_does_not_move_and_a_fine_tuned_one_does(whole: Path, t
         moved = [not torch.equal(v, weights(whole)[n]) for n, v in weights(run).items() if n.startswith("encoder")]
         assert any(moved) is isinstance(adapt, FineTune)
         assert torch.equal(weights(run)["represent.features.mean"], weights(whole)["represent.features.mean"])
+
+
+def test_what_lies_deep_in_a_carried_encoder_can_move_more_slowly(whole: Path, toys: Path) -> None:
+    recipe = tiny.labels(str(toys), 2, FineTune(str(whole), 0.5))  # one block
+    model = recipe.build(recipe.data.open().schema)
+    plain = AdamW(rate=1e-2).build(model, recipe.encoder.param, 2).inner.param_groups
+    recipe.adapt.prepare(model)
+    slow = AdamW(rate=1e-2).build(model, recipe.encoder.param, 2).inner.param_groups
+    before, after = ({n: group["lr"] for group in groups for n in group["names"]} for groups in (plain, slow))
+    assert before.keys() == after.keys()
+    starts = {"encoder.embed.": 0.25, "encoder.backbone.blocks.0.": 0.5, "encoder.backbone.norm.": 1, "objective.": 1}
+    for name, rate in after.items():
+        (factor,) = (factor for start, factor in starts.items() if name.startswith(start))
+        assert rate == pytest.approx(factor * before[name]), name
+    for bad in (0.0, 1.5):
+        with pytest.raises(RecipeError, match=r"layer_decay is .*\(0, 1\]"):
+            FineTune("run", bad)
 
 
 def test_what_does_not_fit_is_refused(whole: Path, toys: Path, tmp_path: Path) -> None:

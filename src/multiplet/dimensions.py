@@ -57,6 +57,7 @@ class Declared:
     depth: int | None = None  # layers of the stack it belongs to; None outside a stack
     std: float | None = None  # initial spread at the base width; None: 1/√(fan_in there)
     row: int | None = None  # of learned vectors that are looked up one at a time: their size
+    factor: float = 1.0  # of the rate, where something that was carried is to move more slowly
 
 
 def declare(fan_in: int, fan_out: int, depth: int | None = None, std: float | None = None) -> Declared:

@@ -113,7 +113,7 @@ def _groups(model: nn.Module, param: Parametrisation, spec: AdamW | ScheduleFree
         if tensor.dtype != torch.float32:
             raise RecipeError(f"{name} is {tensor.dtype}: parameters and optimiser state stay in float32")
         decays = declared.role is not Role.VECTOR and tensor.dim() >= 2
-        rate = spec.rate * param.rate(declared)
+        rate = spec.rate * param.rate(declared) * declared.factor
         group = groups.setdefault((rate, decays), {"params": [], "names": [], "lr": rate, "weight_decay": 0.0})
         group["params"].append(tensor)
         group["names"].append(name)

@@ -92,7 +92,7 @@ class _Loop:
             account = recipe.adapt.carry(self.model)
             identity.carried(account.source if account else None)
             self._fit()
-        recipe.adapt.freeze(self.model)
+        recipe.adapt.prepare(self.model)
         self.model.to(group.device)
         group.share(self.model)
         self.optimiser = recipe.optim.build(self.model, recipe.encoder.param, recipe.train.steps)

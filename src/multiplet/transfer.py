@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from multiplet.checkpoint import Checkpoint, require_newest
-from multiplet.errors import RunError
+from multiplet.dimensions import Declared
+from multiplet.errors import RecipeError, RunError
 from multiplet.files import read_json
 from multiplet.model import CARRIED, Account, Model, load_weights
 from multiplet.record import as_of_now, read_record
@@ -21,22 +22,46 @@ class Scratch:
         """Leave the model as it was made."""
         return None
 
-    def freeze(self, model: Model) -> None:
+    def prepare(self, model: Model) -> None:
         """Nothing is frozen."""
 
 
 @dataclass(frozen=True)
 class FineTune:
-    """Carry representation and encoder from a run, and train everything."""
+    """Carry representation and encoder from a run, and train everything.
+
+    `layer_decay` d (as for masked autoencoders, arXiv 2111.06377): of L blocks the last moves at d times the rate, each
+    other at d times the rate of the next, the embedding at d^(L + 1); the head, and a norm behind the blocks, at the
+    full rate.
+    """
 
     run: str
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise RecipeError(f"FineTune.layer_decay is {self.layer_decay}; it must lie in (0, 1]")
 
     def carry(self, model: Model) -> Account | None:
         """Copy what is carried; RunError where it does not fit, or the run has no valid checkpoint."""
         return _carry(Path(self.run), model)
 
-    def freeze(self, model: Model) -> None:
-        """Nothing is frozen."""
+    def prepare(self, model: Model) -> None:
+        """Slow down what lies deep in the encoder."""
+        if self.layer_decay == 1:
+            return
+        last = len(list(getattr(model.encoder.backbone, "blocks", []))) + 1
+        for name, part in model.encoder.named_modules():
+            match name.split("."):
+                case ["backbone", "blocks", number, *_]:
+                    layer = int(number) + 1
+                case ["backbone", *_]:
+                    layer = last
+                case _:
+                    layer = 0
+            declared: dict[str, Declared] = getattr(part, "declared", {})
+            slow = self.layer_decay ** (last - layer)
+            declared.update({parameter: replace(one, factor=slow) for parameter, one in declared.items()})
 
 
 @dataclass(frozen=True)
@@ -49,7 +74,7 @@ class Frozen:
         """Copy what is carried; RunError as for FineTune."""
         return _carry(Path(self.run), model)
 
-    def freeze(self, model: Model) -> None:
+    def prepare(self, model: Model) -> None:
         """The encoder asks for no gradient, so no optimiser ever sees it."""
         model.encoder.requires_grad_(False)
 
@@ -67,7 +92,7 @@ class FrozenRandom:
         """Copy the representation; RunError as for FineTune."""
         return _carry(Path(self.run), model, ("represent",))
 
-    def freeze(self, model: Model) -> None:
+    def prepare(self, model: Model) -> None:
         """The encoder asks for no gradient."""
         model.encoder.requires_grad_(False)
 
