@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from multiplet import intervals, metrics
+from multiplet.backbones.transformer import Transformer
+from multiplet.encoder import Encode
 from multiplet.errors import DataError
+from multiplet.representation.tokens import Shape
+from multiplet.tasks.classify import Classify, ClassifyNet
 
 
 def classified(seed: int = 0, events: int = 300, classes: int = 4, digits: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -264,3 +268,19 @@ def test_paired_difference_asks_for_two_seeds_and_the_same_events() -> None:
         intervals.paired_difference(one, one)
     with pytest.raises(DataError, match=r"\[4, 4, 4, 3\]"):
         intervals.paired_difference(one * 2, [np.ones(4), np.ones(3)])
+
+
+def test_two_classes_of_many_have_an_auc_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet([1, 1, 1], 60)
+    label = np.repeat([0, 2], 30)
+    columns = {f"score_{name}": scores[:, n] for n, name in enumerate("abc")}
+    encoder = Encode(Transformer(32, 1, head_dim=8)).build(Shape(("x",), ("x",)))
+    net = ClassifyNet(Classify(), encoder, ("a", "b", "c"))
+    found = net.measure({"label": label, **columns}).metrics
+    assert set(found) == {"accuracy", "auc c", *(f"rejection c at {x}%" for x in ("30.0", "50.0", "99.0", "99.5"))}
+    ours = scores[:, 2] / (scores[:, 0] + scores[:, 2])
+    assert found["auc c"].value == pytest.approx(sklearn_metrics.roc_auc_score(label == 2, ours))
+    every = np.repeat([0, 1, 2], 20)
+    assert "auc" in (found := net.measure({"label": every, **columns}).metrics)
+    assert "auc c" not in found

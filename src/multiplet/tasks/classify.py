@@ -18,7 +18,7 @@ from multiplet.errors import RecipeError
 from multiplet.heads import event_vector
 from multiplet.intervals import Measured, bootstrap
 from multiplet.layers import Linear, full_precision
-from multiplet.metrics import Rejection, accuracy, auc_one_versus_one, confusion, rejection, two_class_score
+from multiplet.metrics import Rejection, accuracy, auc, auc_one_versus_one, confusion, rejection, two_class_score
 from multiplet.representation.tokens import Shape, Tokens
 from multiplet.spec import did_you_mean
 
@@ -86,7 +86,8 @@ class ClassifyNet(nn.Module):
         """Metrics with 68 % bootstrap intervals from predictions and truth, a column each; unlabelled events left out.
 
         Rejections are 1/ε_B at the first point of the ROC curve with a signal efficiency above the one named, on the
-        score s = p_S/(p_S + p_B) and on jets of these two classes only.
+        score s = p_S/(p_S + p_B) and on jets of these two classes only; so is the AUC of a signal, which stands for
+        that of all classes where only it and the background occur.
         """
         labelled = table[self.spec.label] >= 0
         label = table[self.spec.label][labelled].astype(np.int64)
@@ -99,6 +100,8 @@ class ClassifyNet(nn.Module):
         for signal in present[present != background] if background in present else ():
             pair = (label == signal) | (label == background)
             score, _ = two_class_score(scores[pair], int(signal), background)
+            if len(present) == 2 < len(self.classes):
+                metrics[f"auc {self.classes[signal]}"] = bootstrap(auc, (label[pair] == signal).astype(int), score)
             for efficiency in EFFICIENCIES:
                 name = f"rejection {self.classes[signal]} at {efficiency:.1%}"
                 metrics[name] = bootstrap(partial(_rejection, efficiency=efficiency), label[pair] == signal, score)
