@@ -65,8 +65,9 @@ def maskdiff(
         multiplet train maskdiff runs/pretrained data=data/jets data.take=52000 width=64 steps=3641
 
     25 minutes on one processor core. Fine-tuned minus from scratch, ten-class accuracy, 95 % interval: +0.024
-    [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds); on a fresh sample -0.004
-    [-0.020, +0.012] on 300, +0.017 [-0.004, +0.036] on 1,000, +0.005 [-0.014, +0.023] on 3,000.
+    [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds). On a fresh sample +0.015
+    [+0.004, +0.025] on 1,000 (10 seeds), and not shown on 300, 3,000 and 10,000; ids as targets do as well or better, a
+    squared error does harm (docs/results/masked_diffusion.md).
     """
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
