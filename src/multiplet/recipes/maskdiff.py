@@ -66,8 +66,9 @@ def maskdiff(
 
     25 minutes on one processor core. Fine-tuned minus from scratch, ten-class accuracy, 95 % interval: +0.024
     [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds). On a fresh sample +0.015
-    [+0.004, +0.025] on 1,000 (10 seeds), and not shown on 300, 3,000 and 10,000; ids as targets do as well or better, a
-    squared error does harm (docs/results/masked_diffusion.md).
+    [+0.004, +0.025] on 1,000 (10 seeds; another pretraining +0.006 [-0.014, +0.026]), and not shown on 300, 3,000 and
+    10,000; ids as targets do as well or better; a squared error, hiding 12.5 or 75 %, and two blocks instead of four do
+    harm (docs/results/masked_diffusion.md).
     """
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
