@@ -50,7 +50,7 @@ class FineTune:
         """Slow down what lies deep in the encoder."""
         if self.layer_decay == 1:
             return
-        last = len(list(getattr(model.encoder.backbone, "blocks", []))) + 1
+        last = len(getattr(model.encoder.backbone, "blocks", ())) + 1
         for name, part in model.encoder.named_modules():
             match name.split("."):
                 case ["backbone", "blocks", number, *_]:

@@ -7,7 +7,7 @@ import torch
 
 from multiplet.data.events import Dataset, Split
 from multiplet.evaluation.scores import tokens_of
-from multiplet.intervals import Estimate, bootstrap
+from multiplet.intervals import Estimate, bootstrap, like_weights, weight_rows
 from multiplet.model import Model
 
 COUNTED = 10_000  # events
@@ -32,12 +32,10 @@ def code_usage(model: Model, dataset: Dataset, split: Split) -> dict[str, Estima
 
 def perplexity(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Of how often each event (E,) has each code: (E, codes); with weights (R, E) a value for each row."""
-    total = (np.ones(len(counts)) if weights is None else weights) @ counts
+    total = weight_rows(weights, len(counts)) @ counts
     share = total / np.maximum(total.sum(-1, keepdims=True), 1)
-    value = np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum(-1))
-    return value if weights is not None else float(value)
+    return like_weights(weights, np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum(-1)))
 
 
 def _in_use(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    value = ((np.ones(len(counts)) if weights is None else weights) @ counts > 0).mean(-1)
-    return value if weights is not None else float(value)
+    return like_weights(weights, (weight_rows(weights, len(counts)) @ counts > 0).mean(-1))

@@ -37,8 +37,8 @@ def rate_transfer(
     rates: tuple[float, ...] = (),
     parametrisations: tuple[str, ...] = ("mup", "standard"),
     depth: int = 2,
-    steps: int = 300,
-    batch: int = 64,
+    steps: int = 150,
+    batch: int = 16,
     seeds: int = 1,
 ) -> dict[str, Recipe]:
     """Cells that see the same events in the same order, for each seed, and differ by width, rate and parametrisation.
@@ -48,7 +48,7 @@ def rate_transfer(
     and of the parametrisation. RecipeError for what is not known, and without a depth or a seed.
 
         multiplet study rate_transfer runs/rates recipe=fm4npp
-        multiplet study rate_transfer runs/unit recipe=maskdiff parametrisations=umup,mup,standard
+        multiplet study rate_transfer runs/unit recipe=maskdiff parametrisations=umup,mup,standard steps=300 batch=32
     """
     for name, given, allowed in (
         ("recipe", (recipe,), tuple(_PRETRAINING)),
