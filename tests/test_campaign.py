@@ -159,6 +159,44 @@ def test_variants_of_pretraining_differ_by_one_thing_and_are_carried() -> None:
         assert recipe.optim == replace(compared.optim, rate=0.03 if way in ("frozen", "random") else 0.003)
 
 
+def test_each_seed_may_carry_a_pretraining_of_its_own() -> None:
+    once, each = (
+        {
+            name: one
+            for cells in masked_diffusion("md", seeds=2, pretrain_each=flag).values()
+            for name, one in cells.items()
+        }
+        for flag in (False, True)
+    )
+    for name, recipe in once.items():
+        source = getattr(recipe.adapt, "run", "")
+        if not source and isinstance(recipe.objective, Masked):
+            assert name not in each
+            for seed in range(2):
+                assert each[f"{name}-s{seed}"] == replace(recipe, seed=seed)
+        elif not source:
+            assert each[name] == recipe
+        else:
+            run = f"{source}-s{recipe.seed}"
+            assert each[name] == replace(recipe, adapt=replace(recipe.adapt, run=run))
+            assert each[Path(run).name].seed == recipe.seed
+
+
+def test_runs_that_carry_one_pretraining_each_are_one_row(data: Path, tmp_path: Path) -> None:
+    made = cells(data)
+    first = {f"first-s{seed}": made[f"short-s{seed}"] for seed in range(2)}
+    then = {
+        f"then-s{seed}": replace(made[f"long-s{seed}"], adapt=FineTune(str(tmp_path / f"first-s{seed}")))
+        for seed in range(2)
+    }
+    other = {"then-other": replace(then["then-s1"], adapt=FineTune(str(tmp_path / "long-s0")))}
+    result = study({"": first | {"long-s0": made["long-s0"]} | then | other}, tmp_path)
+    assert result is not None
+    assert [[group.cells for group in groups] for groups in result.questions[0].tables] == [
+        [("first-s0", "first-s1"), ("long-s0",), ("then-s0", "then-s1"), ("then-other",)]
+    ]
+
+
 def test_controls_see_the_same_labels_and_steps() -> None:
     made = tpc_controls("", labels=(30, 90), seeds=2, skip=5, encoders=("nothing", "features"))
     assert len(made) == 3 * 2 * 2 * 2

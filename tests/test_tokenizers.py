@@ -16,12 +16,9 @@ import tiny
 from multiplet.data.events import Events
 from multiplet.draws import Draws
 from multiplet.errors import RecipeError
-from multiplet.evaluation.code_usage import code_usage, perplexity
-from multiplet.evaluation.evaluate import evaluate
-from multiplet.recipe import Recipe, open_run
+from multiplet.recipe import Recipe
 from multiplet.representation.quantisers import FSQ, VQ, CodedNet, Rounding
 from multiplet.spec import from_dict, override, to_dict
-from multiplet.training import train
 
 SHORT = [FSQ((5, 5, 4), steps=300), VQ(100, 4, steps=300)]
 
@@ -126,26 +123,6 @@ def test_ids_do_not_depend_on_padding(tokenizer: FSQ | VQ, toys: Path) -> None:
     for event in range(20):
         alone = net(dataset.read("train", np.array([event])))
         assert torch.equal(alone.ids["code"][alone.mask], together.ids["code"][event][together.mask[event]])
-
-
-def test_perplexity_counts_codes_that_are_as_frequent() -> None:
-    assert perplexity(np.ones((3, 7))) == pytest.approx(7)
-    assert perplexity(np.array([[5.0, 0, 0], [2, 0, 0]])) == pytest.approx(1)
-    weights = np.array([[1, 0], [1, 1], [0, 2]])
-    np.testing.assert_allclose(perplexity(np.array([[4.0, 0], [0, 4]]), weights), [1, 2, 1])
-
-
-def test_use_of_codes_is_measured(toys: Path, tmp_path: Path) -> None:
-    train(recipe := tiny.codes(str(toys), 2), tmp_path / "run", progress=False)
-    found = evaluate(tmp_path / "run")["metrics"]
-    dataset, model = recipe.data.open(), open_run(tmp_path / "run").model()
-    tokens = model.tokens(dataset.read("test", np.arange(dataset.size("test"))))
-    counts = tokens.ids["code"][tokens.mask].bincount(minlength=16).double()
-    share = counts[counts > 0] / counts.sum()
-    assert found["codes in use"]["value"] == pytest.approx(len(share) / 16)
-    assert found["perplexity of codes"]["value"] == pytest.approx(math.exp(-float((share * share.log()).sum())))
-    assert found["perplexity of codes"]["low"] < found["perplexity of codes"]["value"] + 0.5
-    assert code_usage(tiny.masked(str(toys)).build(dataset.schema), dataset, "test") == {}
 
 
 @pytest.mark.parametrize("kind", ["FSQ", "VQ"])

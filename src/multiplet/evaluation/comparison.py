@@ -14,6 +14,7 @@ from multiplet.evaluation.page import Html, element, join, page, picture, table
 from multiplet.evaluation.study import Pair, Row, label_figure, pairs, rows, ways_figure
 from multiplet.files import write_atomically
 from multiplet.recipe import Recipe, open_run
+from multiplet.transfer import FineTune, Frozen, FrozenRandom
 
 _HEAD = ("cells", "seeds", "train (min)", "evaluate (min)")
 _MOST = 12  # metrics in a table
@@ -21,7 +22,7 @@ _MOST = 12  # metrics in a table
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ by their seed and the place of their labels alone: a row of the table."""
+    """Cells that differ by seed, place of labels and seed of what they carry alone: a row of the table."""
 
     name: str
     cells: tuple[str, ...]
@@ -97,7 +98,7 @@ def compare(questions: Mapping[str, Mapping[str, Path]], out: Path, command: str
 
 
 def _question(title: str, cells: Mapping[str, _Cell]) -> Question:
-    groups = [_group(names, cells) for names in _alike({name: cell.recipe for name, cell in cells.items()})]
+    groups = [_group(names, cells) for names in _alike(cells)]
     kinds = dict.fromkeys(tuple(group.values) for group in groups)
     tables = tuple(tuple(group for group in groups if tuple(group.values) == kind) for kind in kinds)
     found = _by_metric(groups, cells)
@@ -152,16 +153,20 @@ def _row(group: Group) -> tuple[str, list[str]]:
     return group.name, [str(len(group.cells)), *costs, *(group.cell(metric) for metric in _shown(group))]
 
 
-def _alike(recipes: Mapping[str, Recipe]) -> list[list[str]]:
-    """Names of recipes that differ by seed and by where their labels start alone."""
+def _alike(cells: Mapping[str, _Cell]) -> list[list[str]]:
+    """Names of cells whose recipes differ by seed, by where their labels start, and by which of such they carry."""
     found: list[tuple[Recipe, list[str]]] = []
-    for name, recipe in recipes.items():
-        bare = replace(recipe, seed=0, data=recipe.data.from_start())
+    first: dict[Path, str] = {}  # of the cells like the one in a folder
+    for name, cell in cells.items():
+        bare = replace(cell.recipe, seed=0, data=cell.recipe.data.from_start())
+        if isinstance(bare.adapt, FineTune | Frozen | FrozenRandom):
+            run = first.get(Path(bare.adapt.run).resolve(), bare.adapt.run)
+            bare = replace(bare, adapt=replace(bare.adapt, run=run))
         names = next((names for one, names in found if one == bare), None)
         if names is None:
-            found.append((bare, [name]))
-        else:
-            names.append(name)
+            found.append((bare, names := []))
+        names.append(name)
+        first[cell.folder.path.resolve()] = names[0]
     return [names for _, names in found]
 
 

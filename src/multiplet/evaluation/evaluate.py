@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from multiplet.data.events import SPLITS, Dataset, Events, Split
 from multiplet.distributed import pick_device
 from multiplet.errors import DataError
-from multiplet.evaluation.code_usage import code_usage
+from multiplet.evaluation.collapse import code_usage, effective_rank
 from multiplet.evaluation.hidden_sensors import references
 from multiplet.evaluation.sampling import FILE, can_sample, sample_back
 from multiplet.evaluation.sampling_scores import measure
@@ -42,9 +42,10 @@ def evaluate(
     Writes predictions.parquet and metrics.json into the run folder and gives what the latter holds. The former has one
     row an event, in file order: its index, how many points it has, its columns and truth, and the predictions; columns
     of the events called score_…, as the latter are, are left out. A masked objective that gives hidden points back does
-    so for `sample` of the events (sampled.parquet); beside hidden sensors stand `references`, and what a tokenizer's
-    ids are worth (`code_usage`). Raises RunError for a folder that is no run, DataError for an empty split and for
-    events that do not fit or lack what the objective measures by.
+    so for `sample` of the events (sampled.parquet). Beside hidden sensors stand `references`, beside a tokenizer's ids
+    their `code_usage`, and beside an encoder pretrained without labels its `effective_rank`. Raises RunError for a
+    folder that is no run, DataError for an empty split and for events that do not fit or lack what the objective
+    measures by.
     """
     opened = open_run(run, known)
     model = opened.model().to(pick_device(device))
@@ -69,6 +70,7 @@ def evaluate(
     with writing(predictions := opened.path / "predictions.parquet", then=""):
         write_atomically(predictions, lambda aside: pq.write_table(pa.table(table), aside))
     estimates = measured.metrics | references(model, dataset, split) | code_usage(model, dataset, split)
+    estimates |= effective_rank(model, dataset, split)
     sampled = _sample(opened.path, model, dataset, split, sample, show or Silent())
     metrics: dict[str, Any] = {
         "split": split,

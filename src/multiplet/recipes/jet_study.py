@@ -18,7 +18,7 @@ from multiplet.tasks.classify import Classify
 
 Cells = dict[str, Recipe]
 _TOKENIZERS: dict[str, Tokenizer] = {"kmeans": KMeans(), "vq": VQ(), "fsq": FSQ()}
-_RATIOS = ((0.125, None), (0.25, 0.125), (0.5, 0.25), (0.75, 0.5))  # hidden, predicted; None: one
+_RATIOS = ((0.125, None), (0.25, 0.125), (0.5, 0.25), (0.75, 0.25), (0.75, 0.5))  # hidden, predicted; None: one
 _SIZES = ((64, 2), (64, 4), (128, 4))  # width, depth
 _EPOCHS, _FEWEST_STEPS = 8, 100  # of training with labels
 _FEW, _MORE = 1000, 10_000  # labels at which variants are compared; up to the first there are all seeds
@@ -34,6 +34,7 @@ def masked_diffusion(
     seeds: int = 5,
     width: int = 64,
     depth: int = 4,
+    pretrain_each: bool = False,
 ) -> dict[str, Cells]:
     """Pretraining on all training jets without labels, in many variants, and jet classes with few labels after it.
 
@@ -41,8 +42,8 @@ def masked_diffusion(
     ranks are not told); how much is hidden and predicted; features; sizes; and, where `two` is a folder of QCD jets and
     top jets, these two classes. Variants are compared at 1,000 labels. Seed s has labelled jets of its own, from place
     s · labels on; above 1,000 labels there are three seeds: 30,000 labels need 90,000 training jets. Labels are seen 8
-    times in batches of 128, in 100 steps at least. Each variant is pretrained once: intervals do not contain what
-    another pretraining would have given.
+    times in batches of 128, in 100 steps at least. Each variant is pretrained once, and intervals do not contain what
+    another pretraining would have given; with `pretrain_each` seed s carries the pretraining of seed s, and they do.
 
     What is compared has the same steps, batches and labelled jets; frozen encoders also stand beside a random one of
     the same shape, frozen as it was drawn. The rate with labels was chosen from scratch on 1,000 of them (with all 21
@@ -55,23 +56,26 @@ def masked_diffusion(
         multiplet study masked_diffusion runs/masked-diffusion data=data/jets two=data/tops
     """
 
+    def cells(pretrained: Cells, ways: tuple[str, ...], data: str, counts: tuple[int, ...], of: str = "") -> Cells:
+        return _cells(pretrained, out, ways, data, counts, seeds, of, pretrain_each)
+
     def pretraining(width: int = width, depth: int = depth, features: str = "relative") -> Recipe:
         made = maskdiff(data, width, depth, steps, features=features)
         return replace(made, train=replace(made.train, validate_every=max(steps // 3, 1)))
 
     base = pretraining()
-    questions = {"Labels": _cells({"diffusion": base}, out, ("tuned", "frozen", "scratch"), data, labels, seeds)}
+    questions = {"Labels": cells({"diffusion": base}, ("tuned", "frozen", "scratch"), data, labels)}
     for title, made in (("Targets", _targets(base)), ("Hidden and predicted", _ratios(base))):
         for way, controls in (("tuned", ("scratch",)), ("frozen", ("random", "scratch"))):
-            compared_with = _cells({"diffusion": base}, out, controls, data, (_FEW,), seeds)
-            questions[f"{title}: {way}"] = _cells(made, out, (way,), data, (_FEW,), seeds) | compared_with
+            compared_with = cells({"diffusion": base}, controls, data, (_FEW,))
+            questions[f"{title}: {way}"] = cells(made, (way,), data, (_FEW,)) | compared_with
     features = {f"features-{name}": pretraining(features=name) for name in ("independent", "all")}
-    questions["Features"] = _cells({"diffusion": base} | features, out, ("tuned", "scratch"), data, (_FEW,), seeds)
+    questions["Features"] = cells({"diffusion": base} | features, ("tuned", "scratch"), data, (_FEW,))
     sizes = {f"size-{wide}x{deep}": pretraining(wide, deep) for wide, deep in _SIZES if (wide, deep) != (width, depth)}
-    questions["Sizes"] = _cells({"diffusion": base} | sizes, out, ("tuned", "scratch"), data, (_FEW, _MORE), seeds)
+    questions["Sizes"] = cells({"diffusion": base} | sizes, ("tuned", "scratch"), data, (_FEW, _MORE))
     if two:
-        ways, counts = ("tuned", "frozen", "scratch"), (_FEW, _MORE)
-        questions["Two classes"] = _cells({"diffusion": base}, out, ways, two, counts, seeds, "two-")
+        ways = ("tuned", "frozen", "scratch")
+        questions["Two classes"] = cells({"diffusion": base}, ways, two, (_FEW, _MORE), "two-")
     return questions
 
 
@@ -111,15 +115,19 @@ def _cells(
     counts: tuple[int, ...],
     seeds: int,
     of: str = "",
+    each: bool = False,
 ) -> Cells:
     """Runs that carry an encoder from others of this study, and after those: each way, number of labels and seed."""
-    cells = {} if ways == ("scratch",) else dict(pretrained)
+    carried, cells = {}, {}
     for count in counts:
         steps = max(_EPOCHS * count // BATCH_WITH_LABELS, _FEWEST_STEPS)
         for name, base in pretrained.items():
             for way in ways:
-                task = in_way(way, Classify(), base, str(Path(out) / name))
                 for seed in range(seeds if count <= _FEW else min(seeds, _SEEDS_ABOVE)):
+                    run = f"{name}-s{seed}" if each else name
+                    if way != "scratch":
+                        carried[run] = replace(base, seed=seed) if each else base
+                    task = in_way(way, Classify(), base, str(Path(out) / run))
                     labelled = with_labels(task, Events(data, seed * count, count), steps)
                     cells[f"{way}-{name}-{of}{count}-s{seed}"] = replace(labelled, seed=seed)
-    return cells
+    return carried | cells
