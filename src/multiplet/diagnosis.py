@@ -16,11 +16,12 @@ from rich.table import Table
 from multiplet.errors import RecipeError
 from multiplet.preflight import find_place
 
+_ROOT, _HDF5 = (f"convert, inspect and predict of {kind} files" for kind in ("ROOT", "HDF5"))
 _PACKAGES = {
     "multiplet": "", "torch": "", "numpy": "", "pyarrow": "", "scipy": "", "scikit-learn": "", "safetensors": "",
     "schedulefree": "", "vector-quantize-pytorch": "", "pythia8mc": "simulate jets", "fastjet": "simulate jets",
-    "awkward": "simulate jets", "numba": "simulate jets", "uproot": "convert of ROOT files",
-    "h5py": "convert of HDF5 files", "mamba-ssm": "no verb: its GPU kernels scan faster",
+    "awkward": f"simulate jets; {_ROOT}", "numba": "simulate jets", "uproot": _ROOT, "h5py": _HDF5,
+    "mamba-ssm": "no verb: its GPU kernels scan faster",
 }  # fmt: skip
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
           "NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NNODES", "SLURM_NTASKS",
