@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -35,7 +39,7 @@ def effective_rank(model: Model, dataset: Dataset, split: Split) -> dict[str, Es
     for points in kept:
         x = torch.cat([torch.ones(len(points), 1), points - centre], 1)
         moments.append((x.T @ x).numpy())
-    return {"effective rank": bootstrap(_rank, np.stack(moments))}
+    return {"effective rank": _about(_rank, np.stack(moments), len(centre))}
 
 
 @torch.no_grad()
@@ -52,7 +56,14 @@ def code_usage(model: Model, dataset: Dataset, split: Split) -> dict[str, Estima
         cell = event * codes + tokens.ids["code"][event, slot]
         parts.append(torch.bincount(cell, minlength=len(tokens.mask) * codes).view(-1, codes).cpu())
     counts = torch.cat(parts).numpy().astype(float)
-    return {"codes in use": bootstrap(_in_use, counts), "perplexity of codes": bootstrap(perplexity, counts)}
+    return {"codes in use": _about(_in_use, counts, 1), "perplexity of codes": _about(perplexity, counts, codes)}
+
+
+def _about(function: Callable[..., Any], values: np.ndarray, most: float) -> Estimate:
+    """The bootstrap's width about the value: replicates have fewer events, hence fewer ids and directions, in use."""
+    found = bootstrap(function, values)
+    half = (found.high - found.low) / 2
+    return replace(found, low=found.value - half, high=min(found.value + half, max(most, found.value)))
 
 
 def perplexity(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
