@@ -52,8 +52,7 @@ def maskdiff(
 
     What differs from the talk: µP instead of u-µP (which is `encoder.param=UnitMuP optim.rate=1.0`), batch 256 instead
     of 2048 and warm-up 200 instead of 1000 for small encoders, heavy tails through a symmetric logarithm, positions are
-    the original rank. Weights shrink by a thousandth a step, about as in the talk: at a tenth of that the first block
-    grows until it drowns the others, the loss is lower and the encoder worse (docs/log.md).
+    the original rank.
 
     Other targets on the same encoder and masks: `objective.target=MeanSquared`, or `objective.target=Code` with
     `represent.tokenizer=KMeans`, `FSQ` or `VQ`.
@@ -79,7 +78,7 @@ def maskdiff(
         objective=Masked(
             hide=0.5, predict=0.25, decoder=CrossDecoder(depth=2 if depth <= 4 else 4), target=Diffusion()
         ),
-        optim=ScheduleFree(rate=3e-3, warmup=200, decay=1e-3),
+        optim=ScheduleFree(rate=3e-3, warmup=200),
         train=Train(steps=steps, batches=Batches(batch), validate_every=500, save_every=500),
     )
 
