@@ -190,10 +190,11 @@ def test_runs_that_carry_one_pretraining_each_are_one_row(data: Path, tmp_path: 
         for seed in range(2)
     }
     other = {"then-other": replace(then["then-s1"], adapt=FineTune(str(tmp_path / "long-s0")))}
+    other["then-crossed"] = replace(then["then-s0"], adapt=then["then-s1"].adapt)
     result = study({"": first | {"long-s0": made["long-s0"]} | then | other}, tmp_path)
     assert result is not None
     assert [[group.cells for group in groups] for groups in result.questions[0].tables] == [
-        [("first-s0", "first-s1"), ("long-s0",), ("then-s0", "then-s1"), ("then-other",)]
+        [("first-s0", "first-s1"), ("long-s0",), ("then-s0", "then-s1"), ("then-other",), ("then-crossed",)]
     ]
 
 

@@ -154,7 +154,10 @@ def _row(group: Group) -> tuple[str, list[str]]:
 
 
 def _alike(cells: Mapping[str, _Cell]) -> list[list[str]]:
-    """Names of cells whose recipes differ by seed, by where their labels start, and by which of such they carry."""
+    """Names of cells whose recipes differ by seed, by where their labels start, and by which of such they carry.
+
+    Two of the same seed and labels that carry two of such are not: they are of two pretrainings, tuned alike.
+    """
     found: list[tuple[Recipe, list[str]]] = []
     first: dict[Path, str] = {}  # of the cells like the one in a folder
     for name, cell in cells.items():
@@ -162,12 +165,19 @@ def _alike(cells: Mapping[str, _Cell]) -> list[list[str]]:
         if isinstance(bare.adapt, FineTune | Frozen | FrozenRandom):
             run = first.get(Path(bare.adapt.run).resolve(), bare.adapt.run)
             bare = replace(bare, adapt=replace(bare.adapt, run=run))
-        names = next((names for one, names in found if one == bare), None)
+        same = [names for one, names in found if one == bare]
+        names = next((names for names in same if not any(_twice(cell, cells[one]) for one in names)), None)
         if names is None:
             found.append((bare, names := []))
         names.append(name)
         first[cell.folder.path.resolve()] = names[0]
     return [names for _, names in found]
+
+
+def _twice(one: _Cell, other: _Cell) -> bool:
+    """Whether two like cells have the same seed and labels, and carry two different runs."""
+    a, b = one.recipe, other.recipe
+    return (a.seed, a.data) == (b.seed, b.data) and a.adapt != b.adapt
 
 
 def _group(names: Sequence[str], cells: Mapping[str, _Cell]) -> Group:
