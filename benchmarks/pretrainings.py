@@ -42,7 +42,10 @@ def main() -> None:
     args = parser.parse_args()
 
     def values(pattern: str) -> np.ndarray:
-        return np.stack([rows([Path(pattern.format(s=seed))])[0].values for seed in range(args.seeds)])
+        runs = [Path(pattern.format(s=seed)) for seed in range(args.seeds)]
+        if missing := [run for run in runs if not (run / "predictions.parquet").is_file()]:
+            parser.error(f"{missing[0]} is no evaluated run")
+        return np.stack([row.values for row in rows(runs)])
 
     scratch, tuned = values(args.scratch), [values(pattern) for pattern in args.encoders]
     for pattern, mine in zip(args.encoders, tuned, strict=True):

@@ -337,7 +337,7 @@ def test_a_selection_is_drawn_anew_in_every_step_of_training_and_nowhere_else(
     evaluate(tmp_path / "run")
     assert [draws for training, draws in heard if training] == [Draws(5, 0), Draws(5, 1), Draws(5, 2)]
     assert {draws for training, draws in heard if not training} == {None}
-    assert len(heard) == 7  # one validation, one evaluation, two of the references beside it
+    assert len(heard) == 8  # one validation, one evaluation, two of the references beside it, one of the rank
 
 
 def test_predictions_say_how_often_and_how_far_the_likeliest_sensor_is_wrong(cloud: Cloud) -> None:

@@ -321,7 +321,7 @@ def test_classification_learns_the_toys_and_is_measured(toys: Path, tmp_path: Pa
 
 def test_pretraining_is_measured_on_the_masks_and_noise_of_its_validation(whole: Path) -> None:
     metrics = evaluate(whole, split="validation")["metrics"]
-    assert set(metrics) == {"noise", "noise_without_context"}
+    assert set(metrics) == {"noise", "noise_without_context", "effective rank"}
     assert evaluate(whole, split="validation")["metrics"] == metrics
 
 
@@ -346,4 +346,4 @@ def test_validation_while_training_says_what_evaluation_says(toys: Path, tmp_pat
     (*_, last) = (line for line in log(tmp_path / "run") if line["kind"] == "validation")
     metrics = evaluate(tmp_path / "run", split="validation", sample=0)["metrics"]
     assert last["step"] == 10
-    assert {name: found["value"] for name, found in metrics.items()} == pytest.approx(last["losses"], rel=1e-4)
+    assert {name: metrics[name]["value"] for name in last["losses"]} == pytest.approx(last["losses"], rel=1e-4)
