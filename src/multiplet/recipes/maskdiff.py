@@ -64,11 +64,10 @@ def maskdiff(
 
         multiplet train maskdiff runs/pretrained data=data/jets data.take=52000 width=64 steps=3641
 
-    25 minutes on one processor core. Fine-tuned minus from scratch, ten-class accuracy, 95 % interval: +0.024
-    [+0.009, +0.038] on 1,000 labels (5 seeds), +0.018 [+0.008, +0.028] on 10,000 (3 seeds). On a fresh sample +0.015
-    [+0.004, +0.025] on 1,000 (10 seeds; another pretraining +0.006 [-0.014, +0.026]), and not shown on 300, 3,000 and
-    10,000; ids as targets do as well or better; a squared error, hiding 12.5 or 75 %, and two blocks instead of four do
-    harm (docs/results/masked_diffusion.md).
+    25 minutes on one processor core. What that is worth is a matter of chance: five encoders that differ by seed or
+    decay of the pretraining, fine-tuned on 1,000 labels, are +0.017, +0.006, -0.034, +0.024 and -0.019 of ten-class
+    accuracy from one trained from scratch. Ids as targets (k-means, VQ, FSQ; one seed) gave +0.023, +0.022 and +0.017;
+    a squared error, hiding 12.5 or 75 %, half and four times the parameters did harm (docs/results).
     """
     depth = depth or _DEPTH.get(width, 4)
     return Recipe(
